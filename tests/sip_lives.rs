@@ -125,6 +125,7 @@ fn a_callee_that_answers_in_the_next_life_is_acknowledged_and_hung_up() {
             assert_eq!(message.request().uri.as_bytes(), "sip:called@192.0.2.2:5060");
         }
         assert_eq!([sent[0].header("CSeq"), sent[1].header("CSeq")], [["1 ACK"], ["2 BYE"]]);
+        assert_eq!(sent[1].header("Reason"), ["Q.850;cause=41;text=\"switch_fault\""]);
         solo.receive(&ok);
         assert_eq!(solo.take_one().bytes, sent[0].bytes, "its 2xx came again");
         solo.receive(&answer(&sent[1], 200, None, "", ""));
@@ -149,6 +150,11 @@ fn who_answers_in_the_next_life_is_hung_up_with_credentials_where_they_are_wante
         let credentials = message.header("Proxy-Authorization").concat();
         assert!(credentials.contains("nonce=\"n2\""), "{}", message.text());
     }
+    let stale = CHALLENGE.replace("\"n2\"", "\"n3\", stale=true");
+    solo.receive(&answer(&sent[1], 407, None, &stale, ""));
+    let again = solo.take_one();
+    assert!(again.header("Proxy-Authorization").concat().contains("nonce=\"n3\""));
+    assert_eq!(again.header("Reason"), ["Q.850;cause=41;text=\"switch_fault\""]);
     solo.advance(LONG);
     solo.assert_empty();
 }

@@ -181,7 +181,7 @@ impl Endpoint {
         }
         let Some(transaction) = self.transactions.get_mut(id) else { return };
         if !transaction.is_cancelled {
-            let cause = transaction.given_up_for;
+            let cause = transaction.given_up_for.unwrap_or(HangupCause::NoAnswer);
             self.send_cancel(cx, id, cause);
             self.abandon(cx, id);
         }

@@ -70,6 +70,7 @@ impl Endpoint {
                 usage.digest.take().map(|digest| Box::new(Kept { digest: *digest, fork: None }));
             if let Some(transaction) = self.transactions.get_mut(calling.transaction) {
                 transaction.account = account;
+                transaction.given_up_for = usage.ending;
             }
             self.abandon(cx, calling.transaction);
         }

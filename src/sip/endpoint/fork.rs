@@ -44,6 +44,7 @@ impl Endpoint {
         }
         let flow = transaction.flow;
         let kept = transaction.account.as_ref().map(|kept| kept.digest.clone());
+        let cause = transaction.given_up_for;
         let Some(invite) = request::own_request(&transaction.last) else { return };
         let Some(local_tag) = invite.headers.from().tag().and_then(Tag::parse) else { return };
         let local = untagged(invite.headers.from().as_bytes());
@@ -60,7 +61,7 @@ impl Endpoint {
         let (tag, bytes) = (peer.remote_tag().clone(), writer.finish());
         let acked = Acked { tag, flow: way.flow, bytes, is_sent: true };
         self.send_ack(cx, (Some(dialog), id), (way, acked));
-        self.part(cx, dialog, (peer, flow), kept);
+        self.part(cx, dialog, (peer, flow), (kept, cause));
     }
 
     /// Sends the BYE of a dialog that no usage has, with the credentials the peer asked for before.
@@ -69,7 +70,7 @@ impl Endpoint {
         cx: &mut Context<'_>,
         dialog: DialogId,
         (mut peer, flow): (Dialog, Flow),
-        mut kept: Option<DigestClient>,
+        (mut kept, cause): (Option<DigestClient>, Option<HangupCause>),
     ) {
         let uri = peer.addressed().uri.as_bytes().clone();
         // While the call goes on its nonces are counted in one place.
@@ -77,15 +78,21 @@ impl Endpoint {
         let of_call = usage.and_then(|usage| usage.digest.as_deref_mut()).or(kept.as_mut());
         let account = of_call.map(|digest| (digest.authorize(&Method::Bye, &uri), digest.clone()));
         let (credentials, digest) = account.unzip();
-        let (owner, cause) = (Some((dialog, Purpose::Parting)), HangupCause::Normal);
-        let with = (cause, credentials.as_deref().unwrap_or_default());
+        let owner = Some((dialog, Purpose::Parting));
+        let with = (bye_for(cause), credentials.as_deref().unwrap_or_default());
         let sent = self.bye_in_with(cx, (&mut peer, flow), owner, with);
-        self.keep_account(sent, digest.map(|digest| Kept { digest, fork: Some(peer) }));
+        let account = digest.map(|digest| Kept { digest, fork: Some(peer) });
+        self.keep_account(sent, (account, cause));
     }
 
-    fn keep_account(&mut self, transaction: Option<u64>, account: Option<Kept>) {
+    fn keep_account(
+        &mut self,
+        transaction: Option<u64>,
+        (account, cause): (Option<Kept>, Option<HangupCause>),
+    ) {
         if let Some(transaction) = transaction.and_then(|id| self.transactions.get_mut(id)) {
             transaction.account = account.map(Box::new);
+            transaction.given_up_for = cause;
         }
     }
 
@@ -99,16 +106,22 @@ impl Endpoint {
         let challenged = self.transactions.get_mut(id).filter(|_| is_challenge(response.status));
         let Some(transaction) = challenged else { return };
         let (flow, account) = (transaction.flow, transaction.account.take());
+        let cause = transaction.given_up_for;
         let Some(Kept { mut digest, fork: Some(mut peer) }) = account.map(|kept| *kept) else {
             return;
         };
         let uri = peer.addressed().uri.as_bytes().clone();
         let Ok(credentials) = digest.answer(&response.headers, &Method::Bye, &uri) else { return };
         let owner = Some((dialog, Purpose::Parting));
-        let with = (HangupCause::Normal, credentials.as_slice());
+        let with = (bye_for(cause), credentials.as_slice());
         let sent = self.bye_in_with(cx, (&mut peer, flow), owner, with);
-        self.keep_account(sent, Some(Kept { digest, fork: Some(peer) }));
+        self.keep_account(sent, (Some(Kept { digest, fork: Some(peer) }), cause));
     }
+}
+
+/// What the BYE to a 2xx that nobody waits for gives for its reason: why the INVITE was given up. One that was answered was not.
+fn bye_for(given_up_for: Option<HangupCause>) -> HangupCause {
+    given_up_for.unwrap_or(HangupCause::Normal)
 }
 
 /// Our own From without its tag, which comes last.

@@ -55,7 +55,7 @@ impl Endpoint {
             let State::Calling(calling) = &usage.state else { continue };
             let account = usage.digest.take();
             if let Some(transaction) = self.transactions.get_mut(calling.transaction) {
-                transaction.given_up_for = usage.ending.unwrap_or(HangupCause::SwitchFault);
+                transaction.given_up_for = usage.ending.or(Some(HangupCause::SwitchFault));
                 transaction.account =
                     account.map(|digest| Box::new(Kept { digest: *digest, fork: None }));
             }

@@ -47,8 +47,9 @@ pub(super) struct Transaction {
     is_cut: bool,
     /// An INVITE of ours for which a CANCEL was sent though its usage was gone.
     pub(super) is_cancelled: bool,
-    /// What such a CANCEL gives for its reason.
-    pub(super) given_up_for: HangupCause,
+    /// Why an INVITE of ours was given up before its answer: for its CANCEL, and the BYE to a 2xx that comes all the same. That
+    /// BYE has it, too, to be sent again with credentials.
+    pub(super) given_up_for: Option<HangupCause>,
     /// The request of a client, the last response of a server.
     pub(super) last: Bytes,
     /// The same request by datagram, should the connection it goes by not open.
@@ -342,7 +343,7 @@ impl Endpoint {
             flow,
             is_cut: false,
             is_cancelled: false,
-            given_up_for: HangupCause::NoAnswer,
+            given_up_for: None,
             last,
             instead: None,
             ack: Bytes::new(),
