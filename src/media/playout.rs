@@ -447,6 +447,10 @@ impl Playout {
     /// Lets the line fall from the last sample to silence instead of jumping there, once: an agent that ends behind a gap
     /// does so in silence.
     fn fall_away(&mut self, frame: &mut Sound, at: usize) {
+        if at >= FRAME_SAMPLES {
+            // In the next frame: this one is full.
+            return;
+        }
         let last = std::mem::take(&mut self.last);
         if last != 0 {
             blend(frame, at, &[last; FADE_SAMPLES]);
@@ -870,6 +874,22 @@ mod tests {
         assert!((0..4).all(|_| !is_loud(&line.playout.tick(false).as_law(Law::Mu))));
         line.push_ms(100);
         assert_eq!((0..5).map(|_| line.tick()).sum::<usize>(), 800);
+    }
+
+    #[test]
+    fn an_end_that_fills_its_frame_falls_away_in_the_next() {
+        for replies in 1..3 {
+            let mut line = Line::new();
+            for _ in 0..replies {
+                line.push_ms(100);
+                line.agent.finish();
+                assert_eq!((0..5).map(|_| line.tick()).sum::<usize>(), 800, "one behind the other");
+            }
+            let frame = line.playout.tick(false).as_law(Law::Mu);
+            assert!(g711::ulaw_decode(frame[0]).abs() > 10_000, "{frame:?}");
+            assert!(frame[FADE_SAMPLES..].iter().all(|byte| g711::ulaw_decode(*byte).abs() < 30));
+            assert!((0..4).all(|_| !is_loud(&line.playout.tick(false).as_law(Law::Mu))));
+        }
     }
 
     #[test]
