@@ -10,6 +10,7 @@ use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::Ordering;
+use std::thread::JoinHandle;
 use std::time::Duration;
 use tandem::audio::g711;
 use tandem::audio::tone::share_at;
@@ -44,13 +45,13 @@ struct Spoken {
 
 /// A telephone's media. It has a thread of its own, and the processor before all others where that is allowed: a
 /// telephone is another machine, which this one's load never keeps from sending.
-pub(crate) struct Line(Arc<Spoken>);
+pub(crate) struct Line(Arc<Spoken>, Option<JoinHandle<()>>);
 
 impl Line {
     pub(crate) fn open(socket: ThreadMedia, to: SocketAddr) -> Self {
         let spoken = Arc::new(Spoken::default());
         let shared = Arc::clone(&spoken);
-        std::thread::spawn(move || {
+        let thread = std::thread::spawn(move || {
             come_first();
             let mut beat = Beat::new(socket, to);
             while !shared.over.load(Ordering::Relaxed) {
@@ -59,7 +60,7 @@ impl Line {
                 beat.hear(|heard| shared.heard.lock().unwrap().push(heard));
             }
         });
-        Self(spoken)
+        Self(spoken, Some(thread))
     }
 
     /// Packets with the other side's words so far.
@@ -93,6 +94,12 @@ impl Line {
 impl Drop for Line {
     fn drop(&mut self) {
         self.0.over.store(true, Ordering::Relaxed);
+        // A packet that breaks the rules fails the test, though it was read here.
+        if let Some(Err(wrong)) = self.1.take().map(JoinHandle::join)
+            && !std::thread::panicking()
+        {
+            std::panic::resume_unwind(wrong);
+        }
     }
 }
 
