@@ -6,10 +6,10 @@ use rtrb::Consumer;
 use rtrb::Producer;
 use rtrb::RingBuffer;
 
-/// Places for all segments that a link may have on their way: 24 go alone, and then chains, each longer than the last.
+/// Places for all segments that a link may have on their way: 25 go alone, and then chains, each longer than the last.
 pub(super) const PLACES_MAX: usize = 35;
 
-/// While fewer places are taken, each segment goes alone: those of half a second in pieces of 20 ms.
+/// While no more places are taken, each segment goes alone: those of half a second in pieces of 20 ms.
 pub(super) const ALONE_MAX: u64 = 24;
 
 /// Where segments are put in.
