@@ -275,7 +275,11 @@ impl MediaSession {
     pub fn update(&mut self, now: Moment, plan: &MediaPlan) {
         // Who is silent in a pause that it announced has not moved.
         let speaks = plan.direction.receives() && !self.judge.pausing;
+        let heard_at = self.source.destination();
         self.source.signal(now, plan.remote, speaks);
+        if self.source.destination() != heard_at {
+            self.sender.mark();
+        }
         let heard = self.plan.as_ref().is_some_and(|before| before.direction.receives());
         let before = self.codec();
         if !self.keeps_stream(plan) {

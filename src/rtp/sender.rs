@@ -187,6 +187,11 @@ impl Sender {
         self.marker = true;
     }
 
+    /// The next packet bears a marker though no time went by: whoever hears it has heard nothing of what was before.
+    pub const fn mark(&mut self) {
+        self.marker = true;
+    }
+
     /// Lets time go on by `samples` whose audio was lost on its way to us. [`Self::leave_hole`] tells the peer.
     pub const fn miss(&mut self, samples: u32) {
         self.pass(samples);

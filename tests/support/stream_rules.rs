@@ -261,32 +261,7 @@ impl Source {
             Some(clock) if format.is_event() => clock,
             Some(_) | None => format.clock,
         });
-        if let Some(before) = self.stream.as_ref().filter(|before| before.ssrc != packet.ssrc) {
-            let old = before.ssrc;
-            if self.left.contains(&packet.ssrc) {
-                return Err(format!("SSRC {:08x} was given up before", packet.ssrc));
-            }
-            let other_clock = self.other_clock || clock.is_some_and(|clock| clock != before.clock);
-            if !(self.may_change || other_clock || !is_named) {
-                return Err(format!(
-                    "SSRC {:08x} where {old:08x} is under way, and nothing was signalled that brings \
-                     another: no new call, no codec of another clock, no other keys",
-                    packet.ssrc
-                ));
-            }
-            if let Some(event) = before.event.filter(|_| is_named && !known.lost)
-                && !event.partial
-                && event.ends != 3
-            {
-                return Err(format!(
-                    "another SSRC, after {} of 3 ends of event {} under {old:08x}",
-                    event.ends, event.code
-                ));
-            }
-            self.left.push(old);
-            self.stream = None;
-            (self.may_change, self.other_clock) = (false, false);
-        }
+        self.leave_for(packet.ssrc, clock, is_named, known)?;
         // The end of an event may still come of the stream before.
         self.other_clock &= format.as_ref().is_some_and(Format::is_event);
         if is_named && std::mem::take(&mut self.joined) {
@@ -320,6 +295,43 @@ impl Source {
         if self.shown.len() > SHOWN {
             self.shown.pop_front();
         }
+        Ok(())
+    }
+
+    /// Leaves the stream under way where `ssrc` is another one, unless nothing brings another.
+    fn leave_for(
+        &mut self,
+        ssrc: u32,
+        clock: Option<u32>,
+        is_named: bool,
+        known: Known,
+    ) -> Result<(), String> {
+        let Some(before) = self.stream.as_ref().filter(|before| before.ssrc != ssrc) else {
+            return Ok(());
+        };
+        let old = before.ssrc;
+        if self.left.contains(&ssrc) {
+            return Err(format!("SSRC {ssrc:08x} was given up before"));
+        }
+        let other_clock = self.other_clock || clock.is_some_and(|clock| clock != before.clock);
+        if !(self.may_change || other_clock || !is_named) {
+            return Err(format!(
+                "SSRC {ssrc:08x} where {old:08x} is under way, and nothing was signalled that brings \
+                 another: no new call, no codec of another clock, no other keys"
+            ));
+        }
+        if let Some(event) = before.event.filter(|_| is_named && !known.lost)
+            && !event.partial
+            && event.ends != 3
+        {
+            return Err(format!(
+                "another SSRC, after {} of 3 ends of event {} under {old:08x}",
+                event.ends, event.code
+            ));
+        }
+        self.left.push(old);
+        self.stream = None;
+        (self.may_change, self.other_clock) = (false, false);
         Ok(())
     }
 

@@ -133,3 +133,21 @@ fn a_peer_behind_a_nat_that_moved_is_heard_again_once_it_has_signalled() {
     assert_eq!(scene.sent.last().expect("sent").to, at("198.51.100.99:2000"));
     assert_eq!(scene.session.statistics().relatched, 1);
 }
+
+#[test]
+fn who_is_sent_to_from_now_on_is_told_that_a_stream_begins() {
+    let mut scene = scene(MediaRules::default());
+    scene.ticks(50);
+    let elsewhere = "192.0.2.77:6000";
+    for (to, marks) in [(PEER, 0), (elsewhere, 1), (elsewhere, 0), (PEER, 1)] {
+        scene.sent.clear();
+        scene.session.update(scene.now, &MediaPlan { remote: Some(at(to)), ..plan() });
+        scene.ticks(5);
+        assert!(scene.sent.iter().all(|sent| sent.port == Port::Rtcp || sent.to == at(to)), "{to}");
+        let rtp = scene.rtp();
+        assert_eq!(rtp.len(), 5);
+        assert_eq!(rtp.iter().filter(|packet| packet.marker).count(), marks, "{to}");
+        assert_eq!(rtp[0].marker, marks == 1, "{to}");
+        assert_eq!(rtp[4].timestamp.wrapping_sub(rtp[0].timestamp), 4 * 160, "no time went by");
+    }
+}
