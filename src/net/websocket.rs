@@ -56,10 +56,13 @@ pub type SecureWebSocket = WebSocketStream<MaybeTlsStream<Metered<TcpStream>>>;
 /// The same of an agent that dialled us.
 pub type CameWebSocket = WebSocketStream<Metered<TokioIo<Upgraded>>>;
 
-/// Read buffer of one connection, for three frames of 20 ms as JSON. It grows with a longer message. tungstenite
+/// Read buffer of one connection that came, for three frames of 20 ms as JSON. It grows with a longer message. tungstenite
 /// fills it with zeros before each read; with its default of 128 KiB a link costs three times the CPU time and ten times
 /// the memory.
 const READ_BUFFER_BYTES: usize = 1_024;
+
+/// The same of one that we opened, for one such frame: those that come alone are not read by it.
+const DIALLED_READ_BUFFER_BYTES: usize = 512;
 
 /// The same over TLS, where the buffer of the handshake, which has so many, lives on.
 const SECURE_READ_BUFFER_BYTES: usize = 4_096;
@@ -314,12 +317,12 @@ async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     request: tungstenite::handshake::client::Request,
     socket: Metered<S>,
 ) -> Result<WebSocketStream<Metered<S>>, tungstenite::Error> {
-    let config = config(READ_BUFFER_BYTES);
+    let config = config(DIALLED_READ_BUFFER_BYTES);
     let handshake = client_async_with_config(request, ToHead::new(socket), Some(config));
     let (mut socket, beyond) = handshake.await?.0.into_inner().into_parts();
     socket.begin_with(beyond.len());
     // Given with its room, which the library remembers when it needs another.
-    let mut buffer = Vec::with_capacity(READ_BUFFER_BYTES.max(beyond.len()));
+    let mut buffer = Vec::with_capacity(DIALLED_READ_BUFFER_BYTES.max(beyond.len()));
     buffer.extend_from_slice(&beyond);
     Ok(WebSocketStream::from_partially_read(socket, buffer, Role::Client, Some(config)).await)
 }
