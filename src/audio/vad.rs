@@ -56,11 +56,12 @@ pub const HANGOVER_MS: u64 = 20 * HANGOVER_FRAMES as u64;
 
 /// The model on two pages of memory that are its own.
 #[repr(align(4096))]
-struct Paged(Detector);
+pub struct Paged(Detector);
 
 /// The model, which nobody asks before something is loud. Until then it is room that nothing has touched, and to such
 /// room the system gives no memory: a caller who listens costs none. Nothing is allocated when it is made; the system
-/// gives two pages then, once.
+/// gives two pages then, once. Room that the allocator has of something before was touched: whoever makes many gives its
+/// [pages back](Vad::unmade_model).
 struct Model {
     room: Option<Box<MaybeUninit<Paged>>>,
     made: Option<Box<Paged>>,
@@ -142,6 +143,11 @@ impl Vad {
             hangover: 0,
             speech_frames: 0,
         }
+    }
+
+    /// The room of the model while nobody has asked it: what lies there does not matter, and its pages may be the system's.
+    pub fn unmade_model(&mut self) -> Option<&mut MaybeUninit<Paged>> {
+        self.model.room.as_deref_mut()
     }
 
     /// For how long what is still taken for speech is silent already, in ms.
@@ -286,12 +292,13 @@ mod tests {
             vad.push(&noise(&mut random, 20));
         }
         assert!(!vad.model.is_made());
+        assert!(vad.unmade_model().is_some());
         let mut voice = Voice::new();
         for _ in 0..25 {
             vad.push(&voice.frame());
         }
         assert!(vad.model.is_made());
-        assert!(vad.model.room.is_none());
+        assert!(vad.unmade_model().is_none(), "it is the model's");
     }
 
     #[test]

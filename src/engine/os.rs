@@ -3,6 +3,7 @@
 #![expect(unsafe_code, reason = "libc calls; each block says why it is sound")]
 
 use std::io;
+use std::mem::MaybeUninit;
 use std::time::Duration;
 
 /// Above every ordinary thread, below the kernel's own real-time threads.
@@ -74,9 +75,52 @@ pub(crate) fn return_memory() {
     }
 }
 
+/// Gives the pages of `room` back to the system, which gives others once something is written there. Whatever was in it is
+/// lost. Nothing is done where it is not whole pages: others would lose what they have in them.
+pub(crate) fn return_pages<T>(room: &mut MaybeUninit<T>) {
+    // SAFETY: `sysconf` takes a number and no pointer.
+    let page = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    let Ok(page) = usize::try_from(page) else { return };
+    let is_whole = |bytes: usize| bytes.checked_rem(page) == Some(0);
+    if !is_whole(align_of::<T>()) || !is_whole(size_of::<T>()) {
+        return;
+    }
+    // SAFETY: by its alignment and its size these pages are `room` and nothing beside it, which is lent to us for
+    // ourselves and, as it may hold nothing, is as good with any bytes in it.
+    let result =
+        unsafe { libc::madvise(room.as_mut_ptr().cast(), size_of::<T>(), libc::MADV_DONTNEED) };
+    if result != 0 {
+        tracing::trace!(error = %io::Error::last_os_error(), "pages are kept");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// As large as the largest pages that systems have by default.
+    #[repr(align(65_536))]
+    struct Pages([u8; 65_536]);
+
+    /// A page begins with what is no page, and goes on with something else.
+    #[repr(C, align(65_536))]
+    struct Beside {
+        small: MaybeUninit<[u8; 100]>,
+        other: [u8; 100],
+    }
+
+    #[test]
+    fn whole_pages_go_back_to_the_system_and_no_others() {
+        let mut room = Box::new(MaybeUninit::new(Pages([7; 65_536])));
+        return_pages(&mut room);
+        // SAFETY: it was written, and bytes are bytes whatever the system has put there since.
+        let pages = unsafe { room.assume_init_ref() };
+        assert!(pages.0.iter().all(|byte| *byte == 0), "the system's own pages are empty");
+        let small = MaybeUninit::new([7; 100]);
+        let mut beside = Box::new(Beside { small, other: [7; 100] });
+        return_pages(&mut beside.small);
+        assert_eq!(beside.other, [7; 100], "it is on the same page");
+    }
 
     #[test]
     fn the_thread_time_grows_with_work() {

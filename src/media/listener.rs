@@ -4,11 +4,13 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 use crate::audio::frame::Pcm;
+use crate::audio::vad::Paged;
 use crate::media::speech::Speech;
 use crate::media::speech::SpeechChange;
 use crate::types::barge_in::BargeIn;
 use crate::types::barge_in::BargeInMode;
 use crate::types::talk::Turn;
+use std::mem::MaybeUninit;
 
 /// What is to become of what the agent says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -82,6 +84,11 @@ impl Listener {
             spoken_ms: 0,
             first_byte_ms: 0,
         }
+    }
+
+    /// The room of the [model](crate::audio::vad::Vad::unmade_model) that knows voices, while nobody has asked it.
+    pub fn unmade_model(&mut self) -> Option<&mut MaybeUninit<Paged>> {
+        self.speech.unmade_model()
     }
 
     /// Whether the caller speaks.

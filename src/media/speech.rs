@@ -5,7 +5,9 @@ use crate::audio::frame::Pcm;
 use crate::audio::tonality::Tonality;
 use crate::audio::vad::HANGOVER_MS;
 use crate::audio::vad::ONSET_MS;
+use crate::audio::vad::Paged;
 use crate::audio::vad::Vad;
+use std::mem::MaybeUninit;
 
 /// Length of a tick, in ms.
 const TICK_MS: u64 = 20;
@@ -115,6 +117,11 @@ impl Speech {
             around: Around::default(),
             run: 0,
         }
+    }
+
+    /// The room of the [model](Vad::unmade_model), while nobody has asked it.
+    pub fn unmade_model(&mut self) -> Option<&mut MaybeUninit<Paged>> {
+        self.vad.unmade_model()
     }
 
     /// Since when the caller speaks, in ms of the session; `None`: it does not.
