@@ -12,6 +12,8 @@ use crate::audio::link::frames::FramesIn;
 use crate::audio::link::frames::FramesOut;
 use crate::audio::link::notice::Count;
 use crate::audio::link::notice::Notice;
+use crate::audio::link::notices::NoticesIn;
+use crate::audio::link::notices::NoticesOut;
 use crate::audio::link::queue::ALONE_MAX;
 use crate::audio::link::queue::PLACES_MAX;
 use crate::audio::link::queue::QueueIn;
@@ -22,9 +24,6 @@ use crate::types::limit::AGENT_ITEMS_MAX;
 use crate::types::limit::AGENT_MARKS_MAX;
 use crate::types::limit::AGENT_PLAYOUT_MS_MAX;
 use futures_util::task::AtomicWaker;
-use rtrb::Consumer;
-use rtrb::Producer;
-use rtrb::RingBuffer;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
@@ -36,6 +35,7 @@ mod emptied;
 mod event;
 mod frames;
 mod notice;
+mod notices;
 mod queue;
 mod segment;
 
@@ -106,7 +106,7 @@ impl Room {
 fn linked(is_wide: bool, room: &Room) -> (MediaEnd, AgentEnd) {
     let (items_in, items_out) = queue::ring(room.places);
     let (frames_in, frames_out) = frames::ring(is_wide);
-    let (notices_in, notices_out) = RingBuffer::new(room.notices);
+    let (notices_in, notices_out) = notices::ring(room.notices);
     let shared = Arc::new(Shared::default());
     let media = MediaEnd {
         segments: items_out,
@@ -169,7 +169,7 @@ pub struct AgentEnd {
     /// Segments ever sent.
     segments_sent: u64,
     frames: FramesOut,
-    notices: Consumer<Notice>,
+    notices: NoticesOut,
     shared: Arc<Shared>,
     /// Not yet on its way, because much is queued already or too many are.
     gathering: Option<Box<Segment>>,
@@ -291,7 +291,7 @@ impl AgentEnd {
         }
         // Read before the rings, so that what was written before the end is not lost.
         let closed = self.shared.closed.load(Ordering::Acquire);
-        if let Ok(notice) = self.notices.pop() {
+        if let Some(notice) = self.notices.pop() {
             return Some(self.event(notice));
         }
         if let Some(frame) = self.frames.next() {
@@ -452,7 +452,7 @@ impl Drop for AgentEnd {
 pub struct MediaEnd {
     segments: QueueOut,
     frames: FramesIn,
-    notices: Producer<Notice>,
+    notices: NoticesIn,
     /// Utterance ends ever taken from the ring.
     finishes_taken: u64,
     shared: Arc<Shared>,
@@ -484,28 +484,28 @@ impl MediaEnd {
 
     /// Reports a key; false when it was dropped.
     pub fn push_digit(&mut self, digit: char) -> bool {
-        self.notices.push(Notice::Digit(digit)).is_ok()
+        self.notices.push(Notice::Digit(digit))
     }
 
     /// Reports a played mark; false when it must be tried again.
     pub fn push_mark(&mut self, id: u64, played_ms: u64) -> bool {
-        self.notices.push(Notice::Mark { id, played_ms: notice::ms(played_ms) }).is_ok()
+        self.notices.push(Notice::Mark { id, played_ms: notice::ms(played_ms) })
     }
 
     /// Reports a gap of `ms` inside a reply.
     pub fn push_underrun(&mut self, ms: u32) -> bool {
-        self.notices.push(Notice::Underrun { ms }).is_ok()
+        self.notices.push(Notice::Underrun { ms })
     }
 
     /// Reports that the caller speaks over the agent, `heard_ms` of whose utterance were played; false when it
     /// was dropped.
     pub fn push_barge_in(&mut self, heard_ms: u64) -> bool {
-        self.notices.push(Notice::BargeIn { heard_ms }).is_ok()
+        self.notices.push(Notice::BargeIn { heard_ms })
     }
 
     /// Reports that a finished utterance was played; false when it must be tried again.
     pub fn push_drained(&mut self) -> bool {
-        self.notices.push(Notice::Drained).is_ok()
+        self.notices.push(Notice::Drained)
     }
 
     /// Reports a clear as done, after its segments were given back; false when it must be tried
@@ -514,7 +514,7 @@ impl MediaEnd {
         let played_ms = notice::ms(played_ms);
         let cleared =
             Notice::Cleared { epoch: epoch as u32, played_ms, samples: Count::new(samples) };
-        self.notices.push(cleared).is_ok()
+        self.notices.push(cleared)
     }
 
     /// The clears asked for so far. Segments of an older epoch are not played.

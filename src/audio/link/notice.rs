@@ -1,7 +1,7 @@
 //! What the media end tells the agent's end beside audio, in few bytes: each call holds room for many of them.
 
 /// A small event on its way to the agent's task. What was played of an utterance is in ms, 49 days at most.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Notice {
     Digit(char),
     Mark {
@@ -23,13 +23,56 @@ pub(super) enum Notice {
     Drained,
 }
 
+/// The lowest byte of a notice's first word says what it is.
+const DIGIT: u8 = 0;
+const MARK: u8 = 1;
+const CLEARED: u8 = 2;
+const UNDERRUN: u8 = 3;
+const BARGE_IN: u8 = 4;
+const DRAINED: u8 = 5;
+
+impl Notice {
+    /// It as two words, on its way.
+    pub(super) fn words(self) -> [u64; 2] {
+        let high = |half: u32| u64::from(half) << 32;
+        match self {
+            Self::Digit(digit) => [u64::from(DIGIT), u64::from(digit)],
+            Self::Mark { id, played_ms } => [u64::from(MARK) | high(played_ms), id],
+            Self::Cleared { epoch, played_ms, samples } => {
+                [u64::from(CLEARED) | samples.get() << 8, high(epoch) | u64::from(played_ms)]
+            }
+            Self::Underrun { ms } => [u64::from(UNDERRUN), u64::from(ms)],
+            Self::BargeIn { heard_ms } => [u64::from(BARGE_IN), heard_ms],
+            Self::Drained => [u64::from(DRAINED), 0],
+        }
+    }
+
+    /// What these words are; `None`: those of no notice.
+    pub(super) fn of_words([first, second]: [u64; 2]) -> Option<Self> {
+        let high = |word: u64| (word >> 32) as u32;
+        Some(match first as u8 {
+            DIGIT => Self::Digit(char::from_u32(second as u32)?),
+            MARK => Self::Mark { id: second, played_ms: high(first) },
+            CLEARED => Self::Cleared {
+                epoch: high(second),
+                played_ms: second as u32,
+                samples: Count::new(first >> 8),
+            },
+            UNDERRUN => Self::Underrun { ms: second as u32 },
+            BARGE_IN => Self::BargeIn { heard_ms: second },
+            DRAINED => Self::Drained,
+            _ => return None,
+        })
+    }
+}
+
 /// The same in few bytes; more than fits is the most that does.
 pub(super) fn ms(played_ms: u64) -> u32 {
     u32::try_from(played_ms).unwrap_or(u32::MAX)
 }
 
 /// A count of 48 bits: at 8,000 a second those of a thousand years.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Count([u16; 3]);
 
 impl Count {
@@ -58,6 +101,25 @@ mod tests {
     #[test]
     fn a_notice_stays_small() {
         assert_eq!(size_of::<Notice>(), 16);
+    }
+
+    #[test]
+    fn a_notice_comes_back_from_its_words_as_it_was() {
+        let most = Count::new(u64::MAX);
+        let all = [
+            Notice::Digit('#'),
+            Notice::Digit(char::MAX),
+            Notice::Mark { id: u64::MAX, played_ms: 1 },
+            Notice::Mark { id: 1, played_ms: u32::MAX },
+            Notice::Cleared { epoch: u32::MAX, played_ms: 1, samples: Count::new(2) },
+            Notice::Cleared { epoch: 1, played_ms: u32::MAX, samples: most },
+            Notice::Underrun { ms: u32::MAX },
+            Notice::BargeIn { heard_ms: u64::MAX },
+            Notice::Drained,
+        ];
+        assert_eq!(all.map(|notice| Notice::of_words(notice.words())), all.map(Some));
+        assert_eq!(Notice::of_words([u64::MAX, 0]), None);
+        assert_eq!(Notice::of_words([u64::from(DIGIT), u64::MAX]), None);
     }
 
     #[test]
