@@ -62,6 +62,11 @@ impl ShardTrace {
         self.lock().note(call_id, &message);
     }
 
+    /// Forgets what has outlived its time. Returns how many dialogs are kept.
+    pub(super) fn forget_outlived(&self, now: Moment) -> usize {
+        self.lock().forget_outlived(now)
+    }
+
     fn begin_call(&self, call: CallId) {
         self.lock().begin_call(call);
     }

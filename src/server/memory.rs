@@ -32,14 +32,17 @@ pub(super) async fn watch(
 ) {
     let mut period = tokio::time::interval(PERIOD);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut tide = Tide::default();
+    let (mut calls, mut traces) = (Tide::default(), Tide::default());
     loop {
         tokio::select! {
             _ = period.tick() => (),
             _ = stop.wait_for(|stop| *stop) => return,
         }
         let transactions = shards.iter().map(|shard| shard.gauges().transactions);
-        if tide.has_ebbed(switch.registry.live() + transactions.sum::<usize>()) {
+        let are_over = calls.has_ebbed(switch.registry.live() + transactions.sum::<usize>());
+        // What is kept of a rush goes long after it, when perhaps no message comes any more that would forget it.
+        let kept = shards.iter().map(ShardHandle::forget_outlived_traces).sum();
+        if traces.has_ebbed(kept) || are_over {
             let blocks = kept_by_thread();
             if spawn_blocking(move || return_memory(blocks)).await.is_err() {
                 tracing::error!("giving memory back panicked");
@@ -69,7 +72,7 @@ fn return_memory(blocks: Vec<Vec<u8>>) {
     os::return_memory();
 }
 
-/// How many calls and transactions there were, and are.
+/// How many calls and transactions, or dialogs whose signalling is kept, there were, and are.
 #[derive(Debug, Default)]
 struct Tide {
     highest: usize,

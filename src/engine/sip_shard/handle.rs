@@ -283,6 +283,13 @@ impl ShardHandle {
         &self.trace
     }
 
+    /// Forgets the signalling that has outlived its time, which else the next message does. Returns of how many dialogs
+    /// it is kept.
+    #[must_use]
+    pub fn forget_outlived_traces(&self) -> usize {
+        self.trace.forget_outlived(clock::now())
+    }
+
     /// What the shard held at its last turn.
     #[must_use]
     pub fn gauges(&self) -> Gauges {

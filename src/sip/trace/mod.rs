@@ -323,6 +323,12 @@ impl TraceBook {
         self.bytes
     }
 
+    /// Forgets what has outlived its time `now`, as the next message would. Returns how many dialogs are kept.
+    pub fn forget_outlived(&mut self, now: Moment) -> usize {
+        self.shrink(now);
+        self.dialogs.len()
+    }
+
     /// Forgets what has outlived its time, and the oldest while there is too much.
     fn shrink(&mut self, now: Moment) {
         if self.bytes <= self.bytes_max && now <= self.oldest_due {
@@ -681,6 +687,25 @@ mod tests {
         assert_eq!(book.of_call(AT_ONCE, call(99), &[]), Trace::default());
         assert_eq!((book.dialogs.len(), book.calls.len(), book.order.len()), (1, 0, 1));
         assert_eq!(book.bytes(), OVERHEAD + 3 + 4, "nothing of the forgotten is still counted");
+    }
+
+    #[test]
+    fn what_is_old_goes_though_no_message_comes() {
+        let mut book = TraceBook::new(1_000_000, Duration::from_secs(600));
+        book.begin_call(call(7));
+        for number in 0..10_u64 {
+            let id = number.to_string();
+            book.note(id.as_bytes(), &message(10 * number, b"INVITE"));
+            book.link((call(u128::from(number)), End::Called), id.as_bytes(), &none());
+        }
+        let kept =
+            |book: &mut TraceBook, at: u64| book.forget_outlived(Moment::from_millis(1_000 * at));
+        assert_eq!(kept(&mut book, 600), 10);
+        assert_eq!(kept(&mut book, 625), 7, "those of 0, 10 and 20 s");
+        assert_eq!(kept(&mut book, 10_000), 1, "a call that runs keeps what was said");
+        book.end_call(Moment::from_millis(10_000_000), call(7));
+        assert_eq!(kept(&mut book, 10_700), 0);
+        assert_eq!((book.calls.len(), book.order.len(), book.bytes()), (0, 0, 0));
     }
 
     #[test]
