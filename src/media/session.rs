@@ -13,7 +13,6 @@ use crate::audio::packed::PackedVoice;
 use crate::audio::sound::Sound;
 use crate::audio::tape::TapeIn;
 use crate::audio::wide::WideVoice;
-use crate::media::equipment::Equipment;
 use crate::media::event::MediaEvent;
 use crate::media::output::Port;
 use crate::media::output::Taken;
@@ -71,6 +70,7 @@ mod late;
 mod listening;
 mod look_back;
 pub(super) mod outgoing;
+mod planned;
 mod reports;
 mod sending;
 mod steered;
@@ -237,91 +237,6 @@ impl MediaSession {
         }
         self.source.set_symmetric(self.rules.symmetric);
         self.digits_out.set_timing(self.rules.key_ms, self.rules.key_gap_ms);
-    }
-
-    /// Gives a session what a plan needs, before it is put in force. What is left is what it does not need, to be freed
-    /// elsewhere.
-    pub fn equip(&mut self, with: &mut Equipment) {
-        if self.wide.is_none() {
-            self.wide = with.wide.take();
-        }
-        match (&mut self.packed, &mut with.packed) {
-            (Some(ours), Some(other)) => ours.complete(other),
-            (None, other) => self.packed = other.take(),
-            (Some(_), None) => (),
-        }
-        if self.passage.is_none() {
-            self.passage = with.passage.take();
-        }
-        if self.outgoing.is_none() {
-            self.outgoing = with.outgoing.take();
-        }
-        if let Some(room) = with.room.take() {
-            with.room = self.jitter.equip(room);
-        }
-    }
-
-    /// Whether audio of `codec` can be decoded.
-    fn is_equipped_for(&self, codec: Codec) -> bool {
-        if codec.is_passed() {
-            return self.passage.is_some() && self.jitter.is_equipped();
-        }
-        let packed = || self.packed.as_ref().is_some_and(|packed| packed.speaks(codec));
-        (!codec.is_wide() || self.wide.is_some()) && (!codec.is_packed() || packed())
-    }
-
-    /// Puts a plan in force: the first one, a hold, a resume, another address. One of a codec that is not G.711, or of
-    /// packets longer than a tick, allocates where the session is not [equipped](Self::equip) for it.
-    pub fn update(&mut self, now: Moment, plan: &MediaPlan) {
-        // Who is silent in a pause that it announced has not moved.
-        let speaks = plan.direction.receives() && !self.judge.pausing;
-        let heard_at = self.source.destination();
-        self.source.signal(now, plan.remote, speaks);
-        if self.source.destination() != heard_at {
-            self.sender.mark();
-        }
-        let heard = self.plan.as_ref().is_some_and(|before| before.direction.receives());
-        let before = self.codec();
-        if !self.keeps_stream(plan) {
-            self.drop_key();
-        }
-        if heard && !plan.direction.receives() {
-            // What waits would be played when the hold ends.
-            self.jitter.reset();
-            self.concealer.forget();
-        }
-        let lacks_room = self.outgoing.is_none() && Outgoing::is_needed(plan);
-        if lacks_room || !self.is_equipped_for(plan.codec) {
-            self.equip(&mut Equipment::of(plan));
-        }
-        match (before.law(), plan.codec.law()) {
-            _ if before == plan.codec => (),
-            (Some(from), Some(to)) => {
-                if let Some(outgoing) = &mut self.outgoing {
-                    outgoing.convert(from, to);
-                }
-            }
-            // Less than a packet of what was said is lost.
-            (Some(_) | None, Some(_) | None) => self.forget_outgoing(),
-        }
-        // What waits in the jitter buffer goes on as what it is, so that nothing is heard of the change.
-        self.jitter.expect(plan.codec);
-        if before.clock_rate() != plan.codec.clock_rate() {
-            self.jitter.expect_another();
-            self.receiver.expect_another();
-        }
-        self.sender.set_clock(plan.codec.clock_factor());
-        self.digits_in.set_clock(plan.dtmf_clock);
-        self.digits_out.set_clock(plan.codec.clock_rate());
-        if let Some(packed) = &mut self.packed {
-            packed.set_terms(plan.opus);
-        }
-        let keys = plan.crypto.as_deref().map(|keys| (&keys.send, &keys.receive));
-        if self.protection.update(now, keys) {
-            self.sender.change_ssrc();
-        }
-        self.plan = Some(plan.clone());
-        self.quiet_since = None;
     }
 
     /// Replaces the link to the agent by `end`, which holds the old one afterwards.

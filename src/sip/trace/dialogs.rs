@@ -46,9 +46,8 @@ impl Dialogs {
         Some((key, self.dialogs.remove(name)?))
     }
 
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
-        assert_eq!(self.names.len(), self.dialogs.len());
+        debug_assert_eq!(self.names.len(), self.dialogs.len());
         self.names.len()
     }
 }
