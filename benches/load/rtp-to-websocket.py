@@ -8,7 +8,7 @@ which packet of which call it is. Measured from the moment before a packet is se
 arrives, so that this program may read late; what it sends late, and what a packet takes from one of its own sockets to itself, is printed
 beside. The first five seconds, in which a buffer is primed and a session finds its phase, do not count.
 
-The level of each call's jitter buffer is asked of the API by a process of its own, ten calls a second. It is told between two ticks, so
+The level of each call's jitter buffer is asked of the API by a process of its own, ten times a second for all calls in turn. It is told between two ticks, so
 that a packet is played by the tick that is level / 20 ms after the one that reads it: what a packet takes beyond the level is its wait
 for the tick that reads it, and the way behind the tick that plays it. The latter begins where the switch sends the same caller a packet, which it does in each
 tick. A packet that left so late that it missed its tick is played with the others nevertheless: it waits less than nothing. One for which the
