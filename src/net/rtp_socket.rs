@@ -3,6 +3,9 @@
 //! A media thread reads its sockets once in 20 ms. So the kernel stamps each datagram when it arrives:
 //! jitter and round trips would be quantised to the tick otherwise. That needs `recvmsg`, which no safe
 //! interface offers with its control messages.
+//!
+//! The system is asked without the C library's own functions in between: those make of each call one at
+//! which the thread could be cancelled, and back, which no thread here ever is.
 #![expect(unsafe_code, reason = "recvmsg with time stamps; each block says why it is sound")]
 
 use crate::net::mark::mark_anew;
@@ -10,6 +13,7 @@ use crate::net::source::bind_interface;
 use crate::types::transport::InterfaceName;
 use socket2::Domain;
 use socket2::Protocol;
+use socket2::SockAddr;
 use socket2::SockRef;
 use socket2::Socket;
 use socket2::Type;
@@ -91,10 +95,10 @@ impl RtpSocket {
 
     /// Sends one datagram; false when the system did not take it.
     pub fn send(&self, bytes: &[u8], to: SocketAddr) -> bool {
-        match self.0.send_to(bytes, to) {
-            Ok(_) => true,
+        match send_message(&self.0, bytes, to) {
+            Ok(()) => true,
             // That was about one before.
-            Err(error) if is_report_of_peer(&error) => self.0.send_to(bytes, to).is_ok(),
+            Err(error) if is_report_of_peer(&error) => send_message(&self.0, bytes, to).is_ok(),
             Err(_) => false,
         }
     }
@@ -179,13 +183,34 @@ fn receive_message(socket: &UdpSocket, buffer: &mut [u8]) -> io::Result<Arrival>
     message.msg_iovlen = 1;
     message.msg_control = control.0.as_mut_ptr().cast();
     message.msg_controllen = control.0.len();
+    let (descriptor, flags) = (libc::c_long::from(socket.as_raw_fd()), 0_usize);
     // SAFETY: every pointer in the header is to memory that lives until the end of this function and
     // is borrowed by nobody else, each with its true length, beyond which the kernel never writes.
-    let length = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, 0) };
+    let length = unsafe { libc::syscall(libc::SYS_recvmsg, descriptor, &raw mut message, flags) };
     let Ok(length) = usize::try_from(length) else { return Err(io::Error::last_os_error()) };
     let written = control.0.get(..message.msg_controllen).unwrap_or_default();
     let source = address_of(&name).ok_or(io::ErrorKind::InvalidData)?;
     Ok(Arrival { length, source, stamp: stamp_of(written) })
+}
+
+fn send_message(socket: &UdpSocket, bytes: &[u8], to: SocketAddr) -> io::Result<()> {
+    let to = SockAddr::from(to);
+    let descriptor = libc::c_long::from(socket.as_raw_fd());
+    let (flags, length) = (libc::c_long::from(libc::MSG_NOSIGNAL), to.len() as usize);
+    // SAFETY: both pointers are to memory that is borrowed until the call is over, each with its true length,
+    // which the kernel only reads.
+    let sent = unsafe {
+        libc::syscall(
+            libc::SYS_sendto,
+            descriptor,
+            bytes.as_ptr(),
+            bytes.len(),
+            flags,
+            to.as_ptr(),
+            length,
+        )
+    };
+    if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
 /// Reads a `sockaddr_in` or `sockaddr_in6`.
