@@ -49,8 +49,11 @@ impl RtpSocket {
     /// As [`Self::bind`], and where the system forbids it or has no such interface.
     pub fn bind_by(address: SocketAddr, interface: Option<&InterfaceName>) -> io::Result<Self> {
         let socket = Self::bind_for_reports(address, interface)?;
-        // It only makes things better; a system that refuses it still carries calls.
+        // These only make things better; a system that refuses them still carries calls.
         let _refused = SockRef::from(&socket.0).set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
+        if address.is_ipv4() {
+            let _refused = socket.keep_whole(true);
+        }
         Ok(socket)
     }
 
@@ -71,8 +74,16 @@ impl RtpSocket {
         bind_interface(&socket, interface)?;
         socket.bind(&address.into())?;
         // A system that does not stamp them still carries calls.
-        let _refused = stamp_arrivals(&socket);
+        let _refused = set_option(&socket, libc::SOL_SOCKET, libc::SO_TIMESTAMPNS, 1);
         Ok(Self(socket.into()))
+    }
+
+    /// Has the system send each datagram over IPv4 whole, and refuse those that are too long for their way, or send
+    /// these in pieces as it does by itself. What is never cut needs no number by which pieces are found together
+    /// (RFC 6864), and the system makes no other one: it takes it from a table of all ways, in memory that is far.
+    fn keep_whole(&self, whole: bool) -> io::Result<()> {
+        let how = if whole { libc::IP_PMTUDISC_DO } else { libc::IP_PMTUDISC_WANT };
+        set_option(&self.0, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, how)
     }
 
     /// Has the system mark what is sent with the traffic class `dscp` (RFC 2474) from now on; 0: as it does by
@@ -99,6 +110,10 @@ impl RtpSocket {
             Ok(()) => true,
             // That was about one before.
             Err(error) if is_report_of_peer(&error) => send_message(&self.0, bytes, to).is_ok(),
+            // Longer than its way carries at once: from now on such ones go in pieces.
+            Err(error) if to.is_ipv4() && error.raw_os_error() == Some(libc::EMSGSIZE) => {
+                self.keep_whole(false).is_ok() && send_message(&self.0, bytes, to).is_ok()
+            }
             Err(_) => false,
         }
     }
@@ -143,19 +158,17 @@ pub struct Arrival {
 #[repr(C, align(8))]
 struct Control([u8; 64]);
 
-fn stamp_arrivals(socket: &Socket) -> io::Result<()> {
-    let on: libc::c_int = 1;
+fn set_option(
+    socket: &impl AsRawFd,
+    level: libc::c_int,
+    name: libc::c_int,
+    value: libc::c_int,
+) -> io::Result<()> {
     let length = size_of::<libc::c_int>() as libc::socklen_t;
     // SAFETY: the pointer is to a live integer of the length given, which the call only reads; the
     // descriptor is open as long as `socket` is borrowed.
     let result = unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_TIMESTAMPNS,
-            (&raw const on).cast(),
-            length,
-        )
+        libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
@@ -352,6 +365,80 @@ mod tests {
         assert_eq!(room(&reports.0), room(&given));
         let media = RtpSocket::bind(address).expect("free");
         assert!(room(&media.0) >= RECEIVE_BUFFER_BYTES, "{}", room(&media.0));
+    }
+
+    /// What the system does with datagrams that are too long for their way.
+    fn handling(socket: &RtpSocket) -> libc::c_int {
+        let (mut value, mut length) = (-1, size_of::<libc::c_int>() as libc::socklen_t);
+        // SAFETY: both pointers are to live integers, of which the second says how long the first is.
+        let result = unsafe {
+            libc::getsockopt(
+                socket.0.as_raw_fd(),
+                libc::IPPROTO_IP,
+                libc::IP_MTU_DISCOVER,
+                (&raw mut value).cast(),
+                &raw mut length,
+            )
+        };
+        assert_eq!(result, 0);
+        value
+    }
+
+    #[test]
+    fn media_go_whole_and_reports_as_the_system_sends_them() {
+        let address: SocketAddr = "127.91.10.1:0".parse().expect("address");
+        let media = RtpSocket::bind(address).expect("free");
+        assert_eq!(handling(&media), libc::IP_PMTUDISC_DO);
+        let given = RtpSocket(UdpSocket::bind(address).expect("free"));
+        let reports = RtpSocket::bind_for_reports(address, None).expect("free");
+        assert_eq!(handling(&reports), handling(&given));
+    }
+
+    /// Gives the calling thread a network of its own, where a datagram goes whole up to `bytes`. False where the
+    /// system forbids it.
+    fn enter_narrow_network(bytes: libc::c_int) -> bool {
+        // SAFETY: it takes a number, and concerns the calling thread alone.
+        if unsafe { libc::unshare(libc::CLONE_NEWNET) } != 0 {
+            return false;
+        }
+        let any = UdpSocket::bind("0.0.0.0:0").expect("free");
+        // SAFETY: it is made of integers, for which zero is a valid value.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        for (to, letter) in request.ifr_name.iter_mut().zip(*b"lo") {
+            *to = letter as libc::c_char;
+        }
+        request.ifr_ifru.ifru_mtu = bytes;
+        // SAFETY: the pointer is to a live request of the kind that is asked for, which the call only reads.
+        let set = unsafe { libc::ioctl(any.as_raw_fd(), libc::SIOCSIFMTU, &raw const request) };
+        request.ifr_ifru.ifru_flags = libc::IFF_UP as libc::c_short;
+        // SAFETY: as above.
+        let up = unsafe { libc::ioctl(any.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const request) };
+        assert_eq!((set, up), (0, 0));
+        true
+    }
+
+    #[test]
+    fn what_is_too_long_for_its_way_goes_in_pieces() {
+        let narrow = std::thread::spawn(|| {
+            if !enter_narrow_network(600) {
+                // A machine that lets nobody have such a way has nothing to try here.
+                return;
+            }
+            let address: SocketAddr = "127.0.0.1:0".parse().expect("address");
+            let [here, there] = [0, 1].map(|_| RtpSocket::bind(address).expect("free"));
+            let to = here.local_address().expect("bound");
+            let mut buffer = [0; 1_500];
+            assert!(there.send(&[7; 500], to));
+            assert_eq!(receive_soon(&here, &mut buffer).length, 500);
+            assert_eq!(handling(&there), libc::IP_PMTUDISC_DO, "that went whole");
+            for length in [1_400, 500, 1_292] {
+                assert!(there.send(&vec![7; length], to));
+                assert_eq!(receive_soon(&here, &mut buffer).length, length);
+            }
+            assert_eq!(handling(&there), libc::IP_PMTUDISC_WANT);
+            assert_eq!(handling(&here), libc::IP_PMTUDISC_DO, "of another socket, another way");
+        });
+        narrow.join().expect("it goes well");
     }
 
     #[test]
