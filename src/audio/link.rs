@@ -145,9 +145,9 @@ struct Shared {
     epoch: AtomicU64,
     /// Units ever put into the ring. Written by the agent's end.
     pushed: AtomicU64,
-    /// Segments ever taken from the ring. Written by the media end.
+    /// Segments ever taken from the ring. Written by the media end alone, which so need not lock it to count on.
     taken: AtomicU64,
-    /// Units ever played or dropped. Written by the media end.
+    /// Units ever played or dropped. The same.
     consumed: AtomicU64,
     /// Utterance ends ever put into the ring. Written by the agent's end.
     finishes: AtomicU64,
@@ -544,7 +544,8 @@ impl MediaEnd {
     /// Takes the oldest queued segment.
     pub fn pop(&mut self) -> Option<Box<Segment>> {
         let segment = self.segments.pop()?;
-        self.shared.taken.fetch_add(1, Ordering::AcqRel);
+        let taken = self.shared.taken.load(Ordering::Relaxed) + 1;
+        self.shared.taken.store(taken, Ordering::Release);
         self.finishes_taken += u64::from(segment.finish);
         Some(segment)
     }
@@ -562,7 +563,8 @@ impl MediaEnd {
 
     /// Counts `units` as played or dropped.
     pub fn consumed(&mut self, units: usize) {
-        self.shared.consumed.fetch_add(units as u64, Ordering::AcqRel);
+        let consumed = self.shared.consumed.load(Ordering::Relaxed) + units as u64;
+        self.shared.consumed.store(consumed, Ordering::Release);
     }
 
     /// Audio in the ring or taken from it and not yet counted as consumed, in units.

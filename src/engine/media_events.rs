@@ -145,6 +145,10 @@ impl Owed {
         true
     }
 
+    const fn is_nothing(&self) -> bool {
+        !self.first_packet && self.played.is_none() && !self.failed
+    }
+
     /// The next one.
     fn take(&mut self) -> Option<MediaEvent> {
         if std::mem::take(&mut self.first_packet) {
@@ -174,6 +178,10 @@ impl MediaEventsIn {
 
     /// Says what is owed, as far as there is room now.
     pub(crate) fn settle(&mut self) {
+        // Mostly so, and then what the other thread writes is left alone.
+        if self.owed.is_nothing() {
+            return;
+        }
         while self.ring.slots() > 0
             && let Some(event) = self.owed.take()
         {
@@ -272,11 +280,13 @@ mod tests {
             assert!(into.push(event));
         }
         into.settle();
+        assert!(!into.owed.is_nothing());
         assert_eq!(read(&mut out), [DIGIT; MEDIA_EVENTS_MAX], "no room yet");
         into.settle();
         assert_eq!(read(&mut out), [MediaEvent::FirstPacket, played(2), MediaEvent::Failed]);
         into.settle();
         assert_eq!(read(&mut out), [], "each once");
+        assert!(into.owed.is_nothing());
         let recorder = PrometheusBuilder::new().build_recorder();
         let _counting = metrics::set_default_local_recorder(&recorder);
         drop(into);
