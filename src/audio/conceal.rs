@@ -6,6 +6,7 @@
 //! on as if the voice had.
 
 use crate::audio::floor::Floor;
+use crate::types::cache::fetch;
 
 /// Samples at 8 kHz that are remembered: three of the longest periods, and what the predictor looks back.
 const HISTORY: usize = 390;
@@ -116,6 +117,15 @@ impl Concealer {
             voice: Voice { period: PERIOD_MIN, level: 1.0 },
             floor: Floor::default(),
         }
+    }
+
+    /// Has the processor fetch what is read and written where nothing is lost, but at 8 kHz alone what is remembered.
+    pub fn fetch(&self) {
+        fetch(&self.past.history);
+        fetch(&self.wide);
+        fetch(&self.state);
+        fetch(&self.voice);
+        fetch(&self.floor);
     }
 
     /// Begins anew at the other rate. The room that takes at 16 kHz comes from `room`, and goes back there.

@@ -31,6 +31,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
 
+mod ahead;
 mod emptied;
 mod event;
 mod frames;

@@ -3,6 +3,7 @@
 use crate::media::event::MediaEvent;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
+use crate::types::cache::fetch_counters;
 use crate::types::limit::MEDIA_EVENTS_KEPT_FREE;
 use crate::types::limit::MEDIA_EVENTS_MAX;
 use futures_util::task::AtomicWaker;
@@ -195,6 +196,11 @@ impl MediaEventsIn {
     /// The session is with this media thread from now on.
     pub(super) fn is_with(&self, thread: u16) {
         self.shared.thread.store(thread, Ordering::Relaxed);
+    }
+
+    /// Has the processor fetch what tells whether somebody reads.
+    pub(super) fn fetch(&self) {
+        fetch_counters(self.ring.buffer());
     }
 
     /// True when nobody reads any more.

@@ -1,5 +1,6 @@
 //! One media thread: its places, its commands, its loop.
 
+mod ahead;
 mod faults;
 mod gauges;
 mod guests;
@@ -453,6 +454,7 @@ impl MediaThread {
         let count = self.sessions_in(phase);
         self.desk.strangers_left = RTP_STRANGERS_PER_PHASE_MAX;
         for at in (0..count).rev() {
+            self.fetch_ahead(phase, at);
             let Some(index) = self.phases.get(phase).and_then(|phase| phase.get(at)).copied()
             else {
                 continue;

@@ -18,6 +18,7 @@ use crate::audio::sound::Sound;
 use crate::media::playout::lull::Lull;
 use crate::types::codec::Law;
 
+mod ahead;
 mod interrupted;
 mod lull;
 mod priming;

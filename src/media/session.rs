@@ -57,6 +57,7 @@ use std::borrow::Cow;
 use std::net::SocketAddr;
 use std::task::Waker;
 
+mod ahead;
 mod arriving;
 mod bridged;
 mod counters;

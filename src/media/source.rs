@@ -1,6 +1,7 @@
 //! Where media is believed to come from: learning the peer's address and locking on it, so that nobody
 //! else can speak into a call or have it sent to him.
 
+use crate::types::cache::fetch;
 use crate::types::moment::Moment;
 use ipnet::IpNet;
 use std::net::IpAddr;
@@ -85,6 +86,12 @@ impl SourceLock {
     /// Opens the time of learning once more: the call was answered.
     pub fn learn_again(&mut self, now: Moment) {
         self.learning_until = now + LEARNING;
+    }
+
+    /// Has the processor fetch what is read of a source that was locked: candidates are looked at only beside it.
+    pub fn fetch(&self) {
+        fetch(&self.signalled);
+        fetch(&self.locked);
     }
 
     /// The locked source.

@@ -27,6 +27,7 @@ use crate::types::limit::RTP_PACKED_BYTES_MAX;
 use crate::types::limit::RTP_PAYLOAD_BYTES_MAX;
 use crate::types::moment::Moment;
 
+mod ahead;
 mod lateness;
 mod packed;
 mod parts;

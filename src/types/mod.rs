@@ -6,6 +6,7 @@ pub mod answer_hook;
 pub mod answering_machine;
 pub mod asset;
 pub mod barge_in;
+pub(crate) mod cache;
 pub mod cause;
 pub mod codec;
 pub mod country;

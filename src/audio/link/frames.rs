@@ -5,6 +5,8 @@ use crate::audio::frame::WIDE_SAMPLES;
 use crate::audio::frame::WidePcm;
 use crate::audio::link::FRAME_BYTES;
 use crate::audio::link::LinkEvent;
+use crate::types::cache::fetch;
+use crate::types::cache::fetch_counters;
 use crate::types::limit::AGENT_FRAMES_MAX;
 use rtrb::Consumer;
 use rtrb::Producer;
@@ -89,6 +91,22 @@ impl FramesIn {
         matches!(self.ring, RingIn::Both(_))
     }
 
+    /// Has the processor fetch what tells which place is next.
+    pub(super) fn fetch_counters(&self) {
+        match &self.ring {
+            RingIn::Narrow(frames) => fetch_counters(frames.buffer()),
+            RingIn::Both(frames) => fetch_counters(frames.buffer()),
+        }
+    }
+
+    /// The same of that place, if there is room.
+    pub(super) fn fetch_place(&mut self) {
+        match &mut self.ring {
+            RingIn::Narrow(frames) => fetch_next(frames),
+            RingIn::Both(frames) => fetch_next(frames),
+        }
+    }
+
     /// Frames that were not taken yet.
     pub(super) fn waiting(&self) -> usize {
         match &self.ring {
@@ -110,6 +128,14 @@ impl FramesIn {
         let number = self.pushed;
         self.pushed = number.wrapping_add(1);
         number
+    }
+}
+
+/// Has the processor fetch the place that is written next.
+fn fetch_next<T>(ring: &mut Producer<T>) {
+    if let Ok(mut room) = ring.write_chunk_uninit(1) {
+        let (place, _) = room.as_mut_slices();
+        fetch(&*place);
     }
 }
 

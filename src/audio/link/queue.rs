@@ -2,6 +2,8 @@
 //! places are enough.
 
 use crate::audio::link::segment::Segment;
+use crate::types::cache::fetch;
+use crate::types::cache::fetch_counters;
 use rtrb::Consumer;
 use rtrb::Producer;
 use rtrb::RingBuffer;
@@ -112,6 +114,18 @@ impl QueueOut {
         let mut segment = begun.or_else(|| self.places.pop().ok())?;
         self.begun = segment.next.take();
         Some(segment)
+    }
+
+    /// Has the processor fetch what tells which place is next.
+    pub(super) fn fetch_counters(&self) {
+        fetch_counters(self.places.buffer());
+    }
+
+    /// The same of that place, if something is there.
+    pub(super) fn fetch_place(&self) {
+        if let Ok(place) = self.places.peek() {
+            fetch(place);
+        }
     }
 
     pub(super) fn is_abandoned(&self) -> bool {

@@ -2,6 +2,7 @@
 #![warn(clippy::indexing_slicing)]
 
 use crate::rtp::jitter::Content;
+use crate::types::cache::fetch;
 use crate::types::codec::Codec;
 use crate::types::limit::JITTER_PIECES;
 
@@ -81,6 +82,13 @@ impl Pieces {
 
     pub(super) fn extend(&mut self, more: Box<MorePieces>) {
         self.more = Some(more);
+    }
+
+    /// Has the processor fetch the first `count` of every buffer's, and which are taken.
+    pub(super) fn fetch_first(&self, count: usize) {
+        fetch(&self.taken);
+        fetch(&self.more);
+        fetch(self.pieces.get(..count).unwrap_or_default());
     }
 
     pub(super) fn free_all(&mut self) {
