@@ -402,7 +402,7 @@ mod tests {
             return false;
         }
         let any = UdpSocket::bind("0.0.0.0:0").expect("free");
-        // SAFETY: it is made of integers, for which zero is a valid value.
+        // SAFETY: it is made of integers and a pointer, for which zero is a valid value.
         let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
         for (to, letter) in request.ifr_name.iter_mut().zip(*b"lo") {
             *to = letter as libc::c_char;

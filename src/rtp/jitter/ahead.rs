@@ -6,7 +6,7 @@ use crate::rtp::jitter::JitterBuffer;
 use crate::types::cache::fetch;
 use crate::types::limit::JITTER_SLOTS;
 
-/// Packets behind the one that is due of which one comes in a tick, at 60 ms of delay.
+/// How many packets after the one that is due the one that comes in a tick is, at 60 ms of delay.
 const AHEAD: u64 = 3;
 
 /// Pieces that so many packets take, and one that comes. The first that are free are taken, so that these are used again
