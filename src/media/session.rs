@@ -286,14 +286,14 @@ impl MediaSession {
         let heard = self.hear(now, out);
         self.ticks += 1;
         self.listen(&heard, out);
-        let said = self.speech(now);
-        let said = self.steered.heard(said, out);
-        let said = self.with_guests_outward(said);
+        let mut said = self.speech(now);
+        self.steered.heard(&mut said, out);
+        self.with_guests_outward(&mut said);
         self.said = match &said {
             Sound::Law(law, frame) => (*law, *frame),
             Sound::Wide(_) => (Law::Mu, SILENCE),
         };
-        self.send(said, out);
+        self.send(&mut said, out);
         self.tape_on();
         self.leave_stream(out);
         if self.rules.rtcp && self.reports.is_due(now) {

@@ -109,7 +109,7 @@ impl MediaSession {
 
     /// Passes on what was heard of the peer: audio as it came, nothing while it is silent, and no audio
     /// beside a key, whose tone may leak into it.
-    pub(super) fn pass_on(&mut self, heard: Option<Sound>, ulaw: &Encoded) {
+    pub(super) fn pass_on(&mut self, heard: Option<&Sound>, ulaw: &Encoded) {
         let Some(bridged) = &mut self.bridged else { return };
         bridged.end.hears_wide(self.wide.is_some());
         let passed = self.passage.as_mut().and_then(|passage| passage.take_heard());
@@ -126,7 +126,7 @@ impl MediaSession {
                 Sound::Wide(_) if !bridged.end.is_heard_wide() => {
                     BridgeItem::Audio(Sound::Law(Law::Mu, *ulaw))
                 }
-                sound => BridgeItem::Audio(sound),
+                sound => BridgeItem::Audio(*sound),
             }),
         };
         bridged.tell_untold();

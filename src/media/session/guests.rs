@@ -201,16 +201,14 @@ impl MediaSession {
         }
     }
 
-    /// What the peer hears of whom it talks with and of guests that speak to it.
-    pub(super) fn with_guests_outward(&mut self, said: Sound) -> Sound {
+    /// Adds to what the peer hears of whom it talks with the guests that speak to it.
+    pub(super) fn with_guests_outward(&mut self, said: &mut Sound) {
         let form = peer_form(self.codec());
         let is_wide = self.wide.is_some();
-        let Some(guests) = self.guests.as_mut().filter(|guests| !guests.is_idle()) else {
-            return said;
-        };
-        let (heard, dropped) = guests.outward(said, form, is_wide);
+        let Some(guests) = self.guests.as_mut().filter(|guests| !guests.is_idle()) else { return };
+        let (heard, dropped) = guests.outward(*said, form, is_wide);
         self.counters.frames_dropped += u64::from(dropped);
-        heard
+        *said = heard;
     }
 }
 

@@ -73,8 +73,8 @@ impl MediaSession {
             }
             return self.hear_with_guests(heard, frame);
         }
-        self.pass_on(original, &frame);
-        self.give_heard(frame, original)
+        self.pass_on(original.as_ref(), &frame);
+        self.give_heard(frame, original.as_ref())
     }
 
     /// Takes the next 20 ms of the peer, whose tick was `ticks` after the present one: as µ-law, and as they came
@@ -96,25 +96,27 @@ impl MediaSession {
         let beside_event = self.digits_in.down().is_some() || self.key_tail > 0;
         let newest = Kept { frame, original, hidden, untaped: false, beside_event };
         let private = self.look_back.as_mut().filter(|_| self.rules.keys_private);
-        let kept = private.map_or(newest, |look_back| look_back.pass(newest));
+        let passed = private.map(|look_back| look_back.pass(newest));
+        // Where nothing is kept back, which is mostly so, nothing is moved either.
+        let kept = passed.as_ref().unwrap_or(&newest);
         self.hides_key = kept.hidden;
-        self.tape_heard(&kept, ticks);
+        self.tape_heard(kept, ticks);
         // Whom the peer is bridged with hears its keys, and nothing has to wait for that unless guests listen too.
         let at_once = self.bridged.is_some() && !self.has_guests();
-        let told = if at_once { newest } else { kept };
+        let told = if at_once { &newest } else { kept };
         self.beside_event = told.beside_event;
-        (told.frame, told.original.filter(|_| !self.steered.inward))
+        (told.frame, if self.steered.inward { None } else { told.original })
     }
 
     /// Gives the agent what was heard, as far as it is for it, and returns that.
-    pub(super) fn give_heard(&mut self, frame: Encoded, original: Option<Sound>) -> Encoded {
+    pub(super) fn give_heard(&mut self, frame: Encoded, original: Option<&Sound>) -> Encoded {
         if self.steered.inward || self.hides_key || self.bridged.is_some() {
             // The tone of a key may leak into the audio beside its event.
             self.give(&SILENCE, None);
             return SILENCE;
         }
         match original {
-            Some(Sound::Wide(wide)) => self.give(&frame, Some(&wide)),
+            Some(Sound::Wide(wide)) => self.give(&frame, Some(wide)),
             Some(Sound::Law(..)) | None => self.give(&frame, None),
         }
         frame
@@ -142,7 +144,7 @@ impl MediaSession {
     fn hear_with_guests(&mut self, heard: Option<Sound>, ulaw: Encoded) -> Encoded {
         let mixed = self.with_guests_inward(heard);
         if self.bridged.is_some() {
-            self.pass_on(mixed, &ulaw);
+            self.pass_on(mixed.as_ref(), &ulaw);
             self.give(&SILENCE, None);
             return SILENCE;
         }

@@ -18,7 +18,7 @@ impl MediaSession {
     pub fn hear_late(&mut self, due: Moment, ticks: u64, out: &mut TickOutput) {
         // Whom the peer is bridged with hears nothing of it: there, too, it would be thrown away.
         let (frame, original) = self.heard_at(due, ticks, out);
-        self.give_heard(frame, original);
+        self.give_heard(frame, original.as_ref());
     }
 
     /// Leaves out what the peer said in a tick that is left out, `ticks` after the first of those.

@@ -43,8 +43,8 @@ struct WayOut {
 }
 
 impl MediaSession {
-    /// Sends 20 ms, or lets the time go by.
-    pub(super) fn send(&mut self, mut said: Sound, out: &mut TickOutput) {
+    /// Sends 20 ms, or lets the time go by. The tone of a key takes the place of what is `said`.
+    pub(super) fn send(&mut self, said: &mut Sound, out: &mut TickOutput) {
         let Some(way) = self.way_out() else {
             self.forget_outgoing();
             self.sender.skip(FRAME_SAMPLES as u32);
@@ -59,16 +59,16 @@ impl MediaSession {
             && !self.rules.keys_signalled
             && let Some(tone) = self.next_tone()
         {
-            said = Sound::Law(Law::Mu, tone);
+            *said = Sound::Law(Law::Mu, tone);
         }
         if way.codec.is_passed() {
             return self.send_passed(way, out);
         }
         if way.codec.is_packed() {
-            self.send_packed(way, &said, out);
+            self.send_packed(way, said, out);
             return;
         }
-        let frame = self.encode(way.codec, &said);
+        let frame = self.encode(way.codec, said);
         let samples = way.ptime.samples(CLOCK_RATE) as usize;
         let mut outgoing = self.outgoing.take();
         if let Some(outgoing) = &mut outgoing {

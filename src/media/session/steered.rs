@@ -124,16 +124,19 @@ impl Steered {
         self.playing && self.clip.as_ref().is_some_and(|clip| clip.beside.is_none())
     }
 
-    /// What the peer hears, where whom it talks with says `said`.
-    pub(super) fn heard(&mut self, said: Sound, out: &mut TickOutput) -> Sound {
-        let said = if self.outward { Sound::SILENCE } else { said };
-        let Some(clip) = self.clip.as_mut().filter(|_| self.playing) else { return said };
-        if let Some(frame) = clip.frame() {
-            return clip.heard(frame, said);
+    /// Makes of what is `said` by whom the peer talks with what the peer hears. Mostly that is the same, and nothing is
+    /// moved.
+    pub(super) fn heard(&mut self, said: &mut Sound, out: &mut TickOutput) {
+        if self.outward {
+            *said = Sound::SILENCE;
         }
-        self.playing = false;
-        out.event(MediaEvent::Played { clip: clip.number });
-        said
+        let Some(clip) = self.clip.as_mut().filter(|_| self.playing) else { return };
+        if let Some(frame) = clip.frame() {
+            *said = clip.heard(frame, *said);
+        } else {
+            self.playing = false;
+            out.event(MediaEvent::Played { clip: clip.number });
+        }
     }
 }
 
@@ -170,7 +173,9 @@ mod tests {
     use crate::audio::frame::FRAME_SAMPLES;
 
     fn play(steered: &mut Steered, out: &mut TickOutput) -> u8 {
-        steered.heard(Sound::Law(Law::Mu, [7; FRAME_SAMPLES]), out).as_law(Law::Mu)[0]
+        let mut said = Sound::Law(Law::Mu, [7; FRAME_SAMPLES]);
+        steered.heard(&mut said, out);
+        said.as_law(Law::Mu)[0]
     }
 
     #[test]
@@ -188,12 +193,12 @@ mod tests {
     #[test]
     fn a_clip_beside_an_agent_is_heard_with_it_as_loud_as_was_asked() {
         let level = |level: i16| Sound::Law(Law::Mu, [g711::ulaw_encode(level); FRAME_SAMPLES]);
-        let heard = |clip: Clip, said: Sound| {
+        let heard = |clip: Clip, mut said: Sound| {
             let mut steered =
                 Steered { clip: Some(Box::new(clip)), playing: true, ..Steered::default() };
             let replaces = steered.is_playing();
-            let heard = steered.heard(said, &mut TickOutput::new());
-            let Sound::Law(Law::Mu, frame) = heard else { panic!("{heard:?}") };
+            steered.heard(&mut said, &mut TickOutput::new());
+            let Sound::Law(Law::Mu, frame) = said else { panic!("{said:?}") };
             (replaces, g711::ulaw_decode(frame[50]))
         };
         let clip = || Clip::new(1, vec![g711::ulaw_encode(8_000); 800].into(), 1);
