@@ -27,6 +27,7 @@ use crate::audio::tape::TapeIn;
 use crate::clock;
 use crate::engine::media_events::Lifeline;
 use crate::engine::media_thread::MediaId;
+use crate::engine::media_worker::ahead::TURNS_AHEAD;
 use crate::engine::media_worker::hosted::Desk;
 use crate::engine::media_worker::moving::Moved;
 use crate::engine::media_worker::phase_work::PHASE_FILL;
@@ -453,7 +454,7 @@ impl MediaThread {
     fn run_phase(&mut self, phase: usize) -> usize {
         let count = self.sessions_in(phase);
         self.desk.strangers_left = RTP_STRANGERS_PER_PHASE_MAX;
-        for at in (0..count).rev() {
+        for at in (0..count + TURNS_AHEAD).rev() {
             self.fetch_ahead(phase, at);
             let Some(index) = self.phases.get(phase).and_then(|phase| phase.get(at)).copied()
             else {
