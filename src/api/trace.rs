@@ -104,7 +104,7 @@ impl Found {
                 transport: message.transport.parse().ok()?,
                 local: message.local.parse().ok()?,
                 remote: message.remote.parse().ok()?,
-                bytes: message.bytes.into(),
+                bytes: message.bytes,
             })
         };
         let messages = stored.messages.into_iter().filter_map(read).collect();

@@ -19,6 +19,7 @@ use crate::types::moment::Moment;
 use std::collections::HashMap;
 use std::collections::VecDeque;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::sync::watch;
@@ -173,7 +174,7 @@ impl TraceWriter {
         let recorded: HashMap<CallId, bool> = recorded.into_iter().collect();
         let of_tenants = calls.iter().filter(|call| recorded.get(call) == Some(&true));
         let found: Vec<_> = of_tenants
-            .map(|&call| (call, stored(&self.traces.of_call(call))))
+            .map(|&call| (call, stored(self.traces.of_call(call))))
             .filter(|(_, trace)| !trace.messages.is_empty())
             .collect();
         if !found.is_empty() {
@@ -202,34 +203,36 @@ fn lost(calls: usize) {
 
 /// The trace as it is stored: whole where it fits, else its first messages and its newest, each in half of the
 /// room. How a call began and how it ended is what one looks for.
-fn stored(trace: &Trace) -> StoredTrace {
-    let all = trace.messages.as_slice();
-    let (first, rest) = all.split_at(fitting(all.iter(), TRACE_STORED_BYTES_MAX / 2));
-    let used: usize = first.iter().map(|message| message.bytes.len()).sum();
-    let room = TRACE_STORED_BYTES_MAX.saturating_sub(used);
-    let (between, newest) = rest.split_at(rest.len() - fitting(rest.iter().rev(), room));
+fn stored(trace: Trace) -> StoredTrace {
+    let Trace { messages: mut kept, left_out } = trace;
+    let first = fitting(kept.iter(), TRACE_STORED_BYTES_MAX / 2);
+    let (begin, rest) = kept.split_at(first);
+    let used: usize = begin.iter().map(|message| message.bytes.len()).sum();
+    let newest = fitting(rest.iter().rev(), TRACE_STORED_BYTES_MAX.saturating_sub(used));
+    let between = first..kept.len() - newest;
+    let cut = u32::try_from(between.len()).unwrap_or(u32::MAX);
+    drop(kept.drain(between));
     let (mut local, mut remote) = (None, None);
-    let kept = first.iter().chain(newest).map(|message| StoredMessage {
+    let messages = kept.into_iter().map(|message| StoredMessage {
         at: clock::wall(message.at),
-        way: message.way.as_str().to_owned(),
-        transport: message.transport.as_str().to_owned(),
+        way: message.way.as_str().into(),
+        transport: message.transport.as_str().into(),
         local: shown(message.local, &mut local),
         remote: shown(message.remote, &mut remote),
-        bytes: message.bytes.to_vec(),
+        bytes: message.bytes,
     });
-    let cut = u32::try_from(between.len()).unwrap_or(u32::MAX);
-    StoredTrace { messages: kept.collect(), left_out: trace.left_out.saturating_add(cut) }
+    StoredTrace { messages: messages.collect(), left_out: left_out.saturating_add(cut) }
 }
 
-/// An address as text; as a rule it is that of the message before, and to copy costs less than to write.
-fn shown(address: SocketAddr, before: &mut Option<(SocketAddr, String)>) -> String {
+/// An address as text; as a rule it is that of the message before, and the same text does.
+fn shown(address: SocketAddr, before: &mut Option<(SocketAddr, Arc<str>)>) -> Arc<str> {
     if let Some((known, text)) = before
         && *known == address
     {
-        return text.clone();
+        return Arc::clone(text);
     }
-    let text = address.to_string();
-    *before = Some((address, text.clone()));
+    let text: Arc<str> = address.to_string().into();
+    *before = Some((address, Arc::clone(&text)));
     text
 }
 
@@ -261,7 +264,7 @@ mod tests {
             bytes: Bytes::from(vec![number; bytes]),
         };
         let trace = Trace { messages: (0..count).map(message).collect(), left_out: 3 };
-        let stored = stored(&trace);
+        let stored = stored(trace);
         let bytes: usize = stored.messages.iter().map(|message| message.bytes.len()).sum();
         assert!(bytes <= TRACE_STORED_BYTES_MAX, "{bytes}");
         let last = stored.messages.iter().filter_map(|message| message.bytes.last().copied());
@@ -273,7 +276,7 @@ mod tests {
         let mut before = None;
         for port in [5060, 5060, 5061, 5060] {
             let address = SocketAddr::from(([192, 0, 2, 1], port));
-            assert_eq!(shown(address, &mut before), address.to_string());
+            assert_eq!(&*shown(address, &mut before), address.to_string());
         }
     }
 

@@ -1,7 +1,5 @@
 //! JSON text of call records, written without a tree of values or a serializer.
 
-use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use jiff::Timestamp;
 use serde_json::Value;
 use std::fmt::Display;
@@ -23,10 +21,6 @@ pub(crate) struct JsonText {
 }
 
 impl JsonText {
-    pub(crate) fn with_capacity(bytes: usize) -> Self {
-        Self { bytes: Vec::with_capacity(bytes), second: None }
-    }
-
     /// Begins anew. The room stays, up to a bound, and so does the last second: the next text's times
     /// are close to it too.
     pub(crate) fn clear(&mut self) {
@@ -36,10 +30,6 @@ impl JsonText {
 
     pub(crate) fn as_bytes(&self) -> &[u8] {
         &self.bytes
-    }
-
-    pub(crate) fn into_bytes(self) -> Vec<u8> {
-        self.bytes
     }
 
     /// Begins an object or an array, as a value or as an element of an array.
@@ -119,18 +109,6 @@ impl JsonText {
         self.bytes.push(b'"');
     }
 
-    /// Bytes as base64, with padding.
-    pub(crate) fn base64(&mut self, bytes: &[u8]) {
-        let length = base64::encoded_len(bytes.len(), true).unwrap_or(0);
-        self.bytes.push(b'"');
-        let begin = self.bytes.len();
-        self.bytes.resize(begin + length, 0);
-        // There is room for exactly the result, so this cannot fail.
-        let written = STANDARD.encode_slice(bytes, self.bytes.get_mut(begin..).unwrap_or_default());
-        self.bytes.truncate(begin + written.unwrap_or(0));
-        self.bytes.push(b'"');
-    }
-
     pub(crate) fn bool(&mut self, value: bool) {
         self.bytes.extend_from_slice(if value { b"true" } else { b"false" });
     }
@@ -196,7 +174,7 @@ mod tests {
         let times = times.map(|time| time.parse::<Timestamp>().expect("a time"));
         let addresses = ["[::1]:5060", "0.0.0.0:0", "192.0.2.107:65535", "10.20.3.255:5060"];
         let odd = "a\"b\\c\n\u{1}\u{1f}\t\u{7f}ü€😀/";
-        let mut text = JsonText::with_capacity(0);
+        let mut text = JsonText::default();
         text.open('{');
         text.key("text").text(odd);
         text.key("none").text("");
@@ -224,7 +202,7 @@ mod tests {
         }
         text.close(']');
         text.close('}');
-        let read: Value = serde_json::from_slice(&text.into_bytes()).expect("JSON");
+        let read: Value = serde_json::from_slice(text.as_bytes()).expect("JSON");
         assert_eq!(read["text"], odd);
         assert_eq!(read["none"], "");
         for (at, time) in times.iter().enumerate() {

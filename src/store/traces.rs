@@ -1,20 +1,28 @@
 //! The signalling of calls that ended: kept for a time, read when memory has forgotten it.
 
 use crate::store::database::Database;
-use crate::store::json_text::JsonText;
 use crate::store::time::Time;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
+use bytes::Bytes;
 use jiff::Timestamp;
+use sqlx::Arguments;
 use sqlx::FromRow;
 use sqlx::Row;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::PgArguments;
+use sqlx::postgres::PgBindIterExt;
 use sqlx::postgres::PgRow;
+use std::borrow::Cow;
+use std::sync::Arc;
 use uuid::Uuid;
 
 /// Rows that one statement deletes: a long one would hold up others.
 const DELETE_ROWS: i64 = 5_000;
+/// What [`INSERT`] is given.
+const COLUMNS: usize = 10;
 /// Bytes of a message's row beside the message, at most: a guess at the room that a statement needs.
-const ROW_BYTES: usize = 320;
+const ROW_BYTES: usize = 192;
 
 /// A message of a call, as it was on the wire, secrets masked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,15 +30,15 @@ pub struct StoredMessage {
     /// When it passed.
     pub at: Timestamp,
     /// `in`: to us; `out`: from us.
-    pub way: String,
+    pub way: Cow<'static, str>,
     /// `udp`, `tcp` or `tls`.
-    pub transport: String,
-    /// Our address.
-    pub local: String,
+    pub transport: Cow<'static, str>,
+    /// Our address: as a rule that of the message before, too.
+    pub local: Arc<str>,
     /// The peer's address.
-    pub remote: String,
+    pub remote: Arc<str>,
     /// The message.
-    pub bytes: Vec<u8>,
+    pub bytes: Bytes,
 }
 
 /// The signalling of one call.
@@ -68,38 +76,39 @@ pub async fn put_all_tenants(
     database: &Database,
     traces: &[(CallId, StoredTrace)],
 ) -> sqlx::Result<()> {
-    let calls: Vec<Uuid> = traces.iter().map(|(call, _)| call.uuid()).collect();
-    let text = String::from_utf8(written(traces));
-    let text = text.map_err(|error| sqlx::Error::Encode(error.into()))?;
-    sqlx::query(INSERT).bind(text).bind(calls).execute(database.node()).await?;
+    let columns = columns(traces).map_err(sqlx::Error::Encode)?;
+    sqlx::query_with(INSERT, columns).execute(database.node()).await?;
     Ok(())
 }
 
-/// The messages as the statement reads them.
-///
-/// By hand and not by serde: what is written is mostly base64, in which nothing is to be escaped.
-fn written(traces: &[(CallId, StoredTrace)]) -> Vec<u8> {
+/// The messages as the statement reads them: each column an array of its own, and the calls. The bytes of a message go
+/// as they are; in JSON they would have to be base64.
+fn columns(traces: &[(CallId, StoredTrace)]) -> Result<PgArguments, BoxDynError> {
     let messages = || traces.iter().flat_map(|(_, trace)| &trace.messages);
-    let bytes: usize = messages().map(|message| message.bytes.len() / 3 * 4 + ROW_BYTES).sum();
-    let mut text = JsonText::with_capacity(bytes);
-    text.open('[');
-    for (call, trace) in traces {
-        for (seq, message) in (0_u64..).zip(&trace.messages) {
-            text.open('{');
-            text.key("call_id").uuid(call.uuid());
-            text.key("seq").number(seq);
-            text.key("at").time(message.at);
-            text.key("way").text(&message.way);
-            text.key("transport").text(&message.transport);
-            text.key("local").text(&message.local);
-            text.key("remote").text(&message.remote);
-            text.key("message").base64(&message.bytes);
-            text.key("left_out").number(if seq == 0 { u64::from(trace.left_out) } else { 0 });
-            text.close('}');
-        }
-    }
-    text.close(']');
-    text.into_bytes()
+    let places = || {
+        traces.iter().flat_map(|(call, trace)| {
+            (0_i32..).zip(&trace.messages).map(move |(seq, _)| (call.uuid(), seq, trace.left_out))
+        })
+    };
+    let bytes: usize = messages().map(|message| message.bytes.len() + ROW_BYTES).sum();
+    let mut columns = PgArguments::default();
+    columns.reserve(COLUMNS, bytes);
+    columns.add(places().map(|(call, ..)| call).bind_iter())?;
+    columns.add(places().map(|(_, seq, _)| seq).bind_iter())?;
+    columns.add(messages().map(|message| message.at.as_microsecond()).bind_iter())?;
+    columns.add(messages().map(|message| &*message.way).bind_iter())?;
+    columns.add(messages().map(|message| &*message.transport).bind_iter())?;
+    columns.add(messages().map(|message| &*message.local).bind_iter())?;
+    columns.add(messages().map(|message| &*message.remote).bind_iter())?;
+    columns.add(messages().map(|message| &*message.bytes).bind_iter())?;
+    columns.add(places().map(|(_, seq, count)| left_out(seq, count)).bind_iter())?;
+    columns.add(traces.iter().map(|(call, _)| call.uuid()).bind_iter())?;
+    Ok(columns)
+}
+
+/// What a row says of the messages of its call that were not kept: the first says it for all.
+fn left_out(seq: i32, count: u32) -> i32 {
+    if seq == 0 { i32::try_from(count).unwrap_or(i32::MAX) } else { 0 }
 }
 
 /// The signalling of a call of `tenant`; without messages when none is stored.
@@ -141,11 +150,12 @@ pub(crate) const RECORDED: &str = "SELECT id, tenant_id IS NOT NULL FROM calls W
 
 pub(crate) const INSERT: &str = "INSERT INTO sip_messages \
          (call_id, seq, tenant_id, at, way, transport, local, remote, message, left_out) \
-     SELECT c.id, v.seq, c.tenant_id, v.at, v.way, v.transport, v.local, v.remote, \
-            decode(v.message, 'base64'), v.left_out \
-     FROM jsonb_to_recordset(CAST($1 AS jsonb)) AS v(call_id uuid, seq integer, at timestamptz, \
-              way text, transport text, local text, remote text, message text, left_out integer) \
-     JOIN (SELECT id, tenant_id FROM calls WHERE id = ANY($2) AND tenant_id IS NOT NULL \
+     SELECT c.id, v.seq, c.tenant_id, timestamptz 'epoch' + v.at_us * interval '1 microsecond', \
+            v.way, v.transport, v.local, v.remote, v.message, v.left_out \
+     FROM unnest($1::uuid[], $2::integer[], $3::bigint[], $4::text[], $5::text[], $6::text[], \
+              $7::text[], $8::bytea[], $9::integer[]) \
+         AS v(call_id, seq, at_us, way, transport, local, remote, message, left_out) \
+     JOIN (SELECT id, tenant_id FROM calls WHERE id = ANY($10) AND tenant_id IS NOT NULL \
                AND decision <> '[{\"what\": \"privacy\", \"detail\": \"erased\"}]' ORDER BY id FOR SHARE) c \
          ON c.id = v.call_id \
      ON CONFLICT (call_id, seq) DO NOTHING";
@@ -161,11 +171,11 @@ impl FromRow<'_, PgRow> for StoredMessage {
         let Time(at) = row.try_get("at")?;
         Ok(Self {
             at,
-            way: row.try_get("way")?,
-            transport: row.try_get("transport")?,
-            local: row.try_get("local")?,
-            remote: row.try_get("remote")?,
-            bytes: row.try_get("message")?,
+            way: row.try_get::<String, _>("way")?.into(),
+            transport: row.try_get::<String, _>("transport")?.into(),
+            local: row.try_get::<String, _>("local")?.into(),
+            remote: row.try_get::<String, _>("remote")?.into(),
+            bytes: row.try_get::<Vec<u8>, _>("message")?.into(),
         })
     }
 }
@@ -173,46 +183,34 @@ impl FromRow<'_, PgRow> for StoredMessage {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::Value;
-    use serde_json::json;
 
     #[test]
-    fn messages_are_written_as_the_statement_reads_them() {
-        let at: Timestamp = "2026-11-22T23:59:59.000007Z".parse().unwrap();
-        let message = |way: &str, bytes: &[u8]| StoredMessage {
-            at,
-            way: way.to_owned(),
-            transport: "udp".to_owned(),
-            local: "[::1]:5060".to_owned(),
-            remote: "127.0.0.2:5061".to_owned(),
-            bytes: bytes.to_vec(),
+    fn the_room_that_a_row_is_given_is_enough() {
+        let address = "[2001:db8:1111:2222:3333:4444:5555:6666%4294967295]:65535";
+        let message = StoredMessage {
+            at: Timestamp::UNIX_EPOCH,
+            way: "out".into(),
+            transport: "udp".into(),
+            local: address.into(),
+            remote: address.into(),
+            bytes: Bytes::new(),
         };
-        let traces = [
-            StoredTrace {
-                messages: vec![message("in", b"\0\xff\xfe\"\r\n"), message("out", b"")],
-                left_out: 3,
-            },
-            StoredTrace::default(),
-            StoredTrace { messages: vec![message("in", b"a")], left_out: 0 },
-        ];
-        let id = |number: u128| CallId::from_uuid(Uuid::from_u128(number));
-        let traces: Vec<_> = (1..).map(id).zip(traces).collect();
-        let row = |call: u128, seq: u64, way: &str, message: &str, left_out: u64| {
-            json!({
-                "call_id": Uuid::from_u128(call).to_string(),
-                "seq": seq,
-                "at": "2026-11-22T23:59:59.000007Z",
-                "way": way,
-                "transport": "udp",
-                "local": "[::1]:5060",
-                "remote": "127.0.0.2:5061",
-                "message": message,
-                "left_out": left_out,
-            })
-        };
-        let read: Value = serde_json::from_slice(&written(&traces)).expect("JSON");
-        let first = row(1, 0, "in", "AP/+Ig0K", 3);
-        assert_eq!(read, json!([first, row(1, 1, "out", "", 0), row(3, 0, "in", "YQ==", 0)]));
-        assert_eq!(written(&[]), b"[]");
+        let lengths = [&*message.way, &*message.transport, &*message.local, &*message.remote];
+        let texts: usize = lengths.map(str::len).iter().sum();
+        let fixed = size_of::<Uuid>() + size_of::<i64>() + 2 * size_of::<i32>();
+        // Each value has its length before it.
+        let row = texts + fixed + (COLUMNS - 1) * size_of::<i32>();
+        assert!(row <= ROW_BYTES, "{row}");
+        let traces = [(
+            CallId::from_uuid(Uuid::nil()),
+            StoredTrace { messages: vec![message], left_out: 1 },
+        )];
+        assert_eq!(columns(&traces).expect("they can be written").len(), COLUMNS);
+    }
+
+    #[test]
+    fn the_first_row_of_a_call_says_what_was_left_out() {
+        assert_eq!([0, 1, 2].map(|seq| left_out(seq, 3)), [3, 0, 0]);
+        assert_eq!(left_out(0, u32::MAX), i32::MAX);
     }
 }

@@ -549,7 +549,7 @@ mod tests {
     fn encoded(report: &CallReport) -> Vec<u8> {
         let mut text = JsonText::default();
         encode(report, &mut text);
-        text.into_bytes()
+        text.as_bytes().to_vec()
     }
 
     #[test]
@@ -623,9 +623,9 @@ mod tests {
             CallEvent::Refused { cause: HangupCause::NoPorts, status: 503 },
             CallEvent::Ringing,
         ] {
-            let mut text = JsonText::with_capacity(64);
+            let mut text = JsonText::default();
             write_detail(&event, &mut text);
-            let written: Value = serde_json::from_slice(&text.into_bytes()).unwrap();
+            let written: Value = serde_json::from_slice(text.as_bytes()).unwrap();
             assert_eq!(written, detail_of(&event).unwrap_or(json!({})), "{event:?}");
         }
     }

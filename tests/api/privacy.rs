@@ -250,11 +250,11 @@ async fn what_applications_said_of_a_person_is_exported_and_goes_out_of_the_log_
     postgres::execute(&bench.database, "DELETE FROM sip_messages").await.unwrap();
     let message = StoredMessage {
         at: jiff::Timestamp::UNIX_EPOCH,
-        way: "in".to_owned(),
-        transport: "udp".to_owned(),
-        local: "x".to_owned(),
-        remote: "y".to_owned(),
-        bytes: b"From: Ann".to_vec(),
+        way: "in".into(),
+        transport: "udp".into(),
+        local: "x".into(),
+        remote: "y".into(),
+        bytes: b"From: Ann".to_vec().into(),
     };
     let trace = StoredTrace { messages: vec![message], left_out: 0 };
     let late = [&id, &other].map(|of| (of.parse().unwrap(), trace.clone()));

@@ -78,7 +78,7 @@ pub(crate) async fn write(journal: &Journal, log: &mut CallLog) -> CallId {
 }
 
 /// Whole calls, opened and closed.
-async fn write_calls(journal: &Journal, tenant: TenantId, count: usize) -> Vec<CallId> {
+pub(crate) async fn write_calls(journal: &Journal, tenant: TenantId, count: usize) -> Vec<CallId> {
     let mut ids = Vec::new();
     for _ in 0..count {
         let mut log = opened(Some(tenant));
@@ -91,7 +91,7 @@ async fn write_calls(journal: &Journal, tenant: TenantId, count: usize) -> Vec<C
 }
 
 /// Carries everything of a journal and closes it.
-async fn upload_and_close(journal: &Journal, database: &Database) {
+pub(crate) async fn upload_and_close(journal: &Journal, database: &Database) {
     assert!(journal.close(LIMIT).await);
     let (_stop, stopped) = watch::channel(false);
     let upload = Uploader::new(journal, database.clone(), clock::new_node_id()).run(stopped);

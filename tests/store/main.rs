@@ -21,3 +21,4 @@ mod rows;
 mod schema;
 mod secrets;
 mod tenancy;
+mod traces;
