@@ -10,6 +10,21 @@ use uuid::Uuid;
 /// Room that is kept for the next text.
 const KEPT_BYTES: usize = 64 * 1024;
 
+/// The beginning of a time, up to and with the point before its fraction, in its quote.
+const SECOND_BYTES: usize = "\"2026-11-22T23:59:59.".len();
+/// A time in microseconds, in its quotes.
+const TIME_BYTES: usize = SECOND_BYTES + "000007Z\"".len();
+/// An identity in its quotes.
+const UUID_BYTES: usize = "\"00000000-0000-0000-0000-000000000007\"".len();
+
+/// A key as it stands behind another member, for [`JsonText::key`]: it is written in one piece.
+macro_rules! key {
+    ($key:literal) => {
+        concat!(",\"", $key, "\":")
+    };
+}
+pub(crate) use key;
+
 /// JSON under construction. What is written between [`Self::open`] and [`Self::close`] is the caller's
 /// care; commas are set here.
 #[derive(Debug, Default)]
@@ -17,7 +32,7 @@ pub(crate) struct JsonText {
     bytes: Vec<u8>,
     /// The second of the last time, and its text up to the fraction: the times of a record are close
     /// to each other.
-    second: Option<(i64, String)>,
+    second: Option<(i64, [u8; SECOND_BYTES])>,
 }
 
 impl JsonText {
@@ -42,20 +57,31 @@ impl JsonText {
         self.bytes.push(bracket as u8);
     }
 
-    /// A comma, unless nothing comes before in what encloses this.
+    /// True where nothing comes before in what encloses this.
+    fn is_first(&self) -> bool {
+        matches!(self.bytes.last(), None | Some(b'{' | b'[' | b':'))
+    }
+
+    /// A comma, unless nothing comes before.
     fn separate(&mut self) {
-        if !matches!(self.bytes.last(), None | Some(b'{' | b'[' | b':')) {
+        if !self.is_first() {
             self.bytes.push(b',');
         }
     }
 
-    /// A key, which needs no escapes; its value is to follow.
+    /// A key, as [`key!`] spells one that needs no escapes; its value is to follow.
     pub(crate) fn key(&mut self, key: &'static str) -> &mut Self {
-        self.separate();
-        self.bytes.push(b'"');
-        self.bytes.extend_from_slice(key.as_bytes());
-        self.bytes.extend_from_slice(b"\":");
+        let comma = usize::from(self.is_first());
+        self.bytes.extend_from_slice(key.as_bytes().get(comma..).unwrap_or_default());
         self
+    }
+
+    /// A word of ours, which needs no escapes and so is not looked through.
+    pub(crate) fn word(&mut self, word: &'static str) {
+        debug_assert!(!word.bytes().any(needs_escape), "{word}");
+        self.bytes.push(b'"');
+        self.bytes.extend_from_slice(word.as_bytes());
+        self.bytes.push(b'"');
     }
 
     /// A text; NULs in it become U+FFFD, for PostgreSQL takes none.
@@ -103,58 +129,67 @@ impl JsonText {
     }
 
     pub(crate) fn uuid(&mut self, id: Uuid) {
-        let mut buffer = Uuid::encode_buffer();
-        self.bytes.push(b'"');
-        self.bytes.extend_from_slice(id.hyphenated().encode_lower(&mut buffer).as_bytes());
-        self.bytes.push(b'"');
+        let mut quoted = [b'"'; UUID_BYTES];
+        if let Some(text) = quoted.get_mut(1..UUID_BYTES - 1) {
+            id.hyphenated().encode_lower(text);
+        }
+        self.bytes.extend_from_slice(&quoted);
     }
 
     pub(crate) fn bool(&mut self, value: bool) {
         self.bytes.extend_from_slice(if value { b"true" } else { b"false" });
     }
 
-    pub(crate) fn number(&mut self, number: u64) {
-        self.digits(number, 1);
-    }
-
-    /// Decimal digits, `least` of them at least.
-    fn digits(&mut self, mut number: u64, least: usize) {
+    pub(crate) fn number(&mut self, mut number: u64) {
         let mut digits = [b'0'; 20];
-        let mut count = 0;
+        let mut from = digits.len();
         for place in digits.iter_mut().rev() {
             *place = b'0' + (number % 10) as u8;
             number /= 10;
-            count += 1;
+            from -= 1;
             if number == 0 {
                 break;
             }
         }
-        let from = digits.len() - count.max(least).min(digits.len());
         self.bytes.extend_from_slice(digits.get(from..).unwrap_or_default());
     }
 
     /// A time in microseconds, as RFC 3339 writes it.
     pub(crate) fn time(&mut self, time: Timestamp) {
         let (second, nanos) = (time.as_second(), time.subsec_nanosecond());
-        let (Ok(micros), true) = (u64::try_from(nanos / 1_000), second >= 0) else {
+        let known = self.second.filter(|(known, _)| *known == second).map(|(_, text)| text);
+        let (Some(begin), Ok(nanos)) = (known.or_else(|| begin_of(second)), u32::try_from(nanos))
+        else {
             return self.shown(time);
         };
-        if self.second.as_ref().is_none_or(|(known, _)| *known != second) {
-            let whole = Timestamp::from_second(second).unwrap_or(time).to_string();
-            self.second = Some((second, whole.trim_end_matches('Z').to_owned()));
+        self.second = Some((second, begin));
+        let mut text = [0; TIME_BYTES];
+        if let Some((before, rest)) = text.split_first_chunk_mut::<SECOND_BYTES>() {
+            *before = begin;
+            let [micros @ .., zone, quote] = rest else { return };
+            write_digits(nanos / 1_000, micros);
+            (*zone, *quote) = (b'Z', b'"');
         }
-        self.bytes.push(b'"');
-        if let Some((_, text)) = &self.second {
-            self.bytes.extend_from_slice(text.as_bytes());
-        }
-        self.bytes.push(b'.');
-        self.digits(micros, 6);
-        self.bytes.extend_from_slice(b"Z\"");
+        self.bytes.extend_from_slice(&text);
     }
 
     /// Anything else.
     pub(crate) fn value(&mut self, value: &Value) {
         write!(self.bytes, "{value}").unwrap_or_default();
+    }
+}
+
+/// How the times of a second begin; `None` before 1970, where fractions count from the other end.
+fn begin_of(second: i64) -> Option<[u8; SECOND_BYTES]> {
+    let whole = Timestamp::from_second(second).ok().filter(|_| second >= 0)?.to_string();
+    format!("\"{}.", whole.strip_suffix('Z')?).into_bytes().try_into().ok()
+}
+
+/// The last decimal digits of `number`, as many as there are places.
+fn write_digits(mut number: u32, places: &mut [u8]) {
+    for place in places.iter_mut().rev() {
+        *place = b'0' + (number % 10) as u8;
+        number /= 10;
     }
 }
 
@@ -176,28 +211,29 @@ mod tests {
         let odd = "a\"b\\c\n\u{1}\u{1f}\t\u{7f}ü€😀/";
         let mut text = JsonText::default();
         text.open('{');
-        text.key("text").text(odd);
-        text.key("none").text("");
-        text.key("list").open('[');
+        text.key(key!("text")).text(odd);
+        text.key(key!("none")).text("");
+        text.key(key!("word")).word("caller");
+        text.key(key!("list")).open('[');
         for time in times {
             text.open('{');
-            text.key("at").time(time);
+            text.key(key!("at")).time(time);
             text.close('}');
         }
         text.close(']');
-        text.key("empty").open('[');
+        text.key(key!("empty")).open('[');
         text.close(']');
-        text.key("numbers").open('{');
-        text.key("zero").number(0);
-        text.key("most").number(u64::MAX);
-        text.key("id").uuid(Uuid::from_u128(7));
-        text.key("is").bool(true);
-        text.key("half").value(&json!(0.5));
+        text.key(key!("numbers")).open('{');
+        text.key(key!("zero")).number(0);
+        text.key(key!("most")).number(u64::MAX);
+        text.key(key!("id")).uuid(Uuid::from_u128(7));
+        text.key(key!("is")).bool(true);
+        text.key(key!("half")).value(&json!(0.5));
         text.close('}');
-        text.key("addresses").open('[');
+        text.key(key!("addresses")).open('[');
         for address in addresses {
             text.open('{');
-            text.key("of").address(address.parse().expect("one"));
+            text.key(key!("of")).address(address.parse().expect("one"));
             text.close('}');
         }
         text.close(']');
@@ -205,6 +241,7 @@ mod tests {
         let read: Value = serde_json::from_slice(text.as_bytes()).expect("JSON");
         assert_eq!(read["text"], odd);
         assert_eq!(read["none"], "");
+        assert_eq!(read["word"], "caller");
         for (at, time) in times.iter().enumerate() {
             let text = read["list"][at]["at"].as_str().expect("a text");
             assert_eq!(text.parse::<Timestamp>().expect("a time"), *time);
@@ -235,8 +272,8 @@ mod tests {
             for text in [&mut first, &mut again] {
                 text.clear();
                 text.open('{');
-                text.key("at").time(time);
-                text.key("long").text(&"a".repeat(number * KEPT_BYTES));
+                text.key(key!("at")).time(time);
+                text.key(key!("long")).text(&"a".repeat(number * KEPT_BYTES));
                 text.close('}');
             }
             assert_eq!(again.as_bytes(), first.as_bytes());

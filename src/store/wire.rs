@@ -11,6 +11,7 @@ use crate::cdr::CallReport;
 use crate::cdr::TimedEvent;
 use crate::clock;
 use crate::store::json_text::JsonText;
+use crate::store::json_text::key;
 use crate::store::quality::of_quality;
 use crate::types::agent_trouble::FaultWord;
 use crate::types::agent_trouble::LinkTroubles;
@@ -56,10 +57,10 @@ pub(crate) fn encode(report: &CallReport, text: &mut JsonText) {
     let record = &report.record;
     text.clear();
     text.open('{');
-    text.key("id").uuid(record.id.uuid());
-    text.key("rev").number(u64::from(record.rev));
-    text.key("closed").bool(record.is_closed());
-    text.key("record").open('{');
+    text.key(key!("id")).uuid(record.id.uuid());
+    text.key(key!("rev")).number(u64::from(record.rev));
+    text.key(key!("closed")).bool(record.is_closed());
+    text.key(key!("record")).open('{');
     write_origin(record, text);
     write_stages(record, text);
     write_end(record, text);
@@ -67,7 +68,7 @@ pub(crate) fn encode(report: &CallReport, text: &mut JsonText) {
         write_media(media, text);
     }
     text.close('}');
-    text.key("events").open('[');
+    text.key(key!("events")).open('[');
     for event in &report.events {
         write_event(event, text);
     }
@@ -135,40 +136,40 @@ pub(crate) fn newest_event(entry: &Entry) -> Option<Timestamp> {
 
 /// Whose call it is, from where, and how that was found.
 fn write_origin(record: &CallRecord, text: &mut JsonText) {
-    text.key("id").uuid(record.id.uuid());
-    text.key("rev").number(u64::from(record.rev));
+    text.key(key!("id")).uuid(record.id.uuid());
+    text.key(key!("rev")).number(u64::from(record.rev));
     let route = &record.route;
     for (key, id) in [
-        ("tenant_id", route.tenant.map(|id| id.uuid())),
-        ("trunk_ref", route.trunk.map(|id| id.uuid())),
-        ("number_id", route.number.map(|id| id.uuid())),
-        ("ai_profile_id", route.ai_profile.map(|id| id.uuid())),
+        (key!("tenant_id"), route.tenant.map(|id| id.uuid())),
+        (key!("trunk_ref"), route.trunk.map(|id| id.uuid())),
+        (key!("number_id"), route.number.map(|id| id.uuid())),
+        (key!("ai_profile_id"), route.ai_profile.map(|id| id.uuid())),
     ] {
         if let Some(id) = id {
             text.key(key).uuid(id);
         }
     }
-    text.key("direction").text(record.direction.as_str());
-    text.key("signalling_id").text(&record.signalling_id);
+    text.key(key!("direction")).word(record.direction.as_str());
+    text.key(key!("signalling_id")).text(&record.signalling_id);
     if let Some(source) = record.source {
-        text.key("source").address(source);
+        text.key(key!("source")).address(source);
     }
     if let Some(transport) = record.transport {
-        text.key("transport").text(transport.as_str());
+        text.key(key!("transport")).word(transport.as_str());
     }
-    text.key("caller").text(&record.caller);
-    text.key("dialled_text").text(&record.dialled_text);
+    text.key(key!("caller")).text(&record.caller);
+    text.key(key!("dialled_text")).text(&record.dialled_text);
     if let Some(dialled) = route.dialled {
-        text.key("dialled").shown(dialled);
+        text.key(key!("dialled")).shown(dialled);
     }
     if !record.variables.is_empty() {
-        text.key("variables").value(&variables_of(&record.variables));
+        text.key(key!("variables")).value(&variables_of(&record.variables));
     }
-    text.key("decision").open('[');
+    text.key(key!("decision")).open('[');
     for step in record.decision.steps() {
         text.open('{');
-        text.key("what").text(step.what);
-        text.key("detail").text(&step.detail);
+        text.key(key!("what")).word(step.what);
+        text.key(key!("detail")).text(&step.detail);
         text.close('}');
     }
     text.close(']');
@@ -176,16 +177,16 @@ fn write_origin(record: &CallRecord, text: &mut JsonText) {
 
 fn write_stages(record: &CallRecord, text: &mut JsonText) {
     let stages = &record.stages;
-    text.key("arrived_at").time(wall(stages.arrived));
+    text.key(key!("arrived_at")).time(wall(stages.arrived));
     for (key, stage) in [
-        ("decided_at", stages.decided),
-        ("ringing_at", stages.ringing),
-        ("agent_ready_at", stages.agent_ready),
-        ("answered_at", stages.answered),
-        ("acknowledged_at", stages.acknowledged),
-        ("first_media_at", stages.first_media),
-        ("fallback_at", stages.fallback),
-        ("ended_at", stages.ended),
+        (key!("decided_at"), stages.decided),
+        (key!("ringing_at"), stages.ringing),
+        (key!("agent_ready_at"), stages.agent_ready),
+        (key!("answered_at"), stages.answered),
+        (key!("acknowledged_at"), stages.acknowledged),
+        (key!("first_media_at"), stages.first_media),
+        (key!("fallback_at"), stages.fallback),
+        (key!("ended_at"), stages.ended),
     ] {
         if let Some(at) = stage {
             text.key(key).time(wall(at));
@@ -195,70 +196,70 @@ fn write_stages(record: &CallRecord, text: &mut JsonText) {
 
 fn write_end(record: &CallRecord, text: &mut JsonText) {
     let duration_ms = u64::try_from(record.duration.as_millis()).unwrap_or(u64::MAX);
-    text.key("duration_ms").number(duration_ms);
-    text.key("holds").number(u64::from(record.holds));
-    text.key("digits").number(u64::from(record.digits));
+    text.key(key!("duration_ms")).number(duration_ms);
+    text.key(key!("holds")).number(u64::from(record.holds));
+    text.key(key!("digits")).number(u64::from(record.digits));
     if let Some(status) = record.status {
-        text.key("sip_status").number(u64::from(status));
+        text.key(key!("sip_status")).number(u64::from(status));
     }
     if let Some(cause) = record.cause {
-        text.key("q850").number(u64::from(cause.q850()));
+        text.key(key!("q850")).number(u64::from(cause.q850()));
     }
     for (key, value) in [
-        ("codec", record.codec.map(|codec| codec.name())),
-        ("cause", record.cause.map(HangupCause::code)),
-        ("ended_by", record.ended_by.map(Party::as_str)),
-        ("agent_failure", record.agent_failure.map(HangupCause::code)),
+        (key!("codec"), record.codec.map(|codec| codec.name())),
+        (key!("cause"), record.cause.map(HangupCause::code)),
+        (key!("ended_by"), record.ended_by.map(Party::as_str)),
+        (key!("agent_failure"), record.agent_failure.map(HangupCause::code)),
     ] {
         if let Some(value) = value {
-            text.key(key).text(value);
+            text.key(key).word(value);
         }
     }
 }
 
 fn write_media(media: &MediaFigures, text: &mut JsonText) {
     for (key, count) in [
-        ("packets_in", Some(media.packets_in)),
-        ("packets_out", Some(media.packets_out)),
-        ("octets_in", Some(media.octets_in)),
-        ("octets_out", Some(media.octets_out)),
-        ("lost_in", Some(media.lost_in)),
-        ("late_in", Some(media.late_in)),
-        ("lost_out", media.lost_out),
-        ("foreign_packets", Some(media.foreign)),
-        ("underruns", Some(u64::from(media.underruns))),
-        ("srtp_refused", Some(media.srtp_refused.saturating_add(media.srtp_replayed))),
+        (key!("packets_in"), Some(media.packets_in)),
+        (key!("packets_out"), Some(media.packets_out)),
+        (key!("octets_in"), Some(media.octets_in)),
+        (key!("octets_out"), Some(media.octets_out)),
+        (key!("lost_in"), Some(media.lost_in)),
+        (key!("late_in"), Some(media.late_in)),
+        (key!("lost_out"), media.lost_out),
+        (key!("foreign_packets"), Some(media.foreign)),
+        (key!("underruns"), Some(u64::from(media.underruns))),
+        (key!("srtp_refused"), Some(media.srtp_refused.saturating_add(media.srtp_replayed))),
     ] {
         if let Some(count) = count {
             text.key(key).number(count);
         }
     }
     for (key, figure) in [
-        ("jitter_in_ms", Some(media.jitter_in_ms)),
-        ("jitter_out_ms", media.jitter_out_ms),
-        ("round_trip_ms", media.round_trip_ms),
-        ("mos_in", media.mos_in),
-        ("mos_out", media.mos_out),
+        (key!("jitter_in_ms"), Some(media.jitter_in_ms)),
+        (key!("jitter_out_ms"), media.jitter_out_ms),
+        (key!("round_trip_ms"), media.round_trip_ms),
+        (key!("mos_in"), media.mos_in),
+        (key!("mos_out"), media.mos_out),
     ] {
         if let Some(figure) = figure {
             text.key(key).value(&json!(figure));
         }
     }
     if let Some(suite) = media.srtp {
-        text.key("srtp_suite").text(suite.as_str());
+        text.key(key!("srtp_suite")).word(suite.as_str());
     }
     // Of a call without audio there is nothing to say.
     if media.packets_in > 0 || media.quality.unheard != Unheard::default() {
-        text.key("media_quality").value(&of_quality(&media.quality));
+        text.key(key!("media_quality")).value(&of_quality(&media.quality));
     }
 }
 
 fn write_event(timed: &TimedEvent, text: &mut JsonText) {
     text.open('{');
-    text.key("seq").number(u64::from(timed.seq));
-    text.key("at").time(wall(timed.at));
-    text.key("name").text(timed.event.name());
-    text.key("detail");
+    text.key(key!("seq")).number(u64::from(timed.seq));
+    text.key(key!("at")).time(wall(timed.at));
+    text.key(key!("name")).word(timed.event.name());
+    text.key(key!("detail"));
     write_detail(&timed.event, text);
     text.close('}');
 }
@@ -269,15 +270,15 @@ fn write_detail(event: &CallEvent, text: &mut JsonText) {
     match event {
         CallEvent::Answered(codec) => {
             text.open('{');
-            text.key("codec").text(codec.name());
+            text.key(key!("codec")).word(codec.name());
             text.close('}');
         }
         CallEvent::Ended { cause, by, duration } => {
             let duration_ms = u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
             text.open('{');
-            text.key("by").text(by.as_str());
-            text.key("cause").text(cause.code());
-            text.key("duration_ms").number(duration_ms);
+            text.key(key!("by")).word(by.as_str());
+            text.key(key!("cause")).word(cause.code());
+            text.key(key!("duration_ms")).number(duration_ms);
             text.close('}');
         }
         event => match detail_of(event) {
