@@ -109,8 +109,10 @@ pub(crate) fn list(dir: &Path) -> io::Result<Vec<u64>> {
 /// The bytes of segment `number` from `offset` on, `bytes_max` at most.
 pub(crate) fn read(dir: &Path, number: u64, offset: u64, bytes_max: u64) -> io::Result<Vec<u8>> {
     let mut file = File::open(path(dir, number))?;
+    let there = file.metadata()?.len().saturating_sub(offset).min(bytes_max);
     file.seek(SeekFrom::Start(offset))?;
-    let mut bytes = Vec::new();
+    // Room for all of it, so that nothing is copied while it grows.
+    let mut bytes = Vec::with_capacity(usize::try_from(there).unwrap_or_default());
     file.take(bytes_max).read_to_end(&mut bytes)?;
     Ok(bytes)
 }

@@ -17,7 +17,16 @@ use crate::store::wire::Entry;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Histogram;
 use crate::types::id::NodeId;
+use sqlx::Arguments;
 use sqlx::AssertSqlSafe;
+use sqlx::Encode;
+use sqlx::Postgres;
+use sqlx::Type;
+use sqlx::encode::IsNull;
+use sqlx::error::BoxDynError;
+use sqlx::postgres::PgArgumentBuffer;
+use sqlx::postgres::PgArguments;
+use sqlx::postgres::PgTypeInfo;
 use std::collections::HashSet;
 use std::fs::DirBuilder;
 use std::fs::File;
@@ -32,6 +41,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio::sync::watch;
+use uuid::Uuid;
 
 /// Most bytes read from a segment at once; larger than any frame.
 const READ_BYTES: u64 = 17 * 1024 * 1024;
@@ -247,7 +257,6 @@ impl Uploader {
     async fn insert(&self, batch: &[&[u8]]) -> Result<(), Failure> {
         let records: Vec<_> = newest_of_each(batch).into_iter().map(record_of).collect();
         let events: Vec<_> = batch.iter().copied().map(events_of).collect();
-        let (records, events) = (array(&records)?, array(&events)?);
         let inserted = within(INSERT_MAX, self.try_insert(&records, &events)).await;
         inserted.map_err(|error| classify(&error))?;
         let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
@@ -255,14 +264,14 @@ impl Uploader {
         Ok(())
     }
 
-    async fn try_insert(&self, records: &str, events: &str) -> sqlx::Result<()> {
+    async fn try_insert(&self, records: &[Pieces<'_>], events: &[Pieces<'_>]) -> sqlx::Result<()> {
         let mut transaction = self.database.node().begin().await?;
-        sqlx::query(AssertSqlSafe(calls::UPSERT.as_str()))
-            .bind(records)
-            .bind(self.node.uuid())
+        let records = arguments(records, Some(self.node))?;
+        sqlx::query_with(AssertSqlSafe(calls::UPSERT.as_str()), records)
             .execute(&mut *transaction)
             .await?;
-        sqlx::query(calls::INSERT_EVENTS).bind(events).execute(&mut *transaction).await?;
+        let events = arguments(events, None)?;
+        sqlx::query_with(calls::INSERT_EVENTS, events).execute(&mut *transaction).await?;
         transaction.commit().await
     }
 
@@ -304,21 +313,60 @@ fn events_of(entry: &[u8]) -> Pieces<'_> {
     }
 }
 
-/// The entries as one array.
-fn array(entries: &[Pieces<'_>]) -> Result<String, Failure> {
-    let length = entries.iter().flatten().map(|piece| piece.len()).sum::<usize>();
-    let mut json = Vec::with_capacity(length + entries.len() + 2);
-    json.push(b'[');
-    for entry in entries {
-        if json.len() > 1 {
-            json.push(b',');
-        }
-        for piece in entry {
-            json.extend_from_slice(piece);
-        }
+/// What a statement is given: the entries, and the node where it asks for it. There is room for all of it at once.
+fn arguments(entries: &[Pieces<'_>], node: Option<NodeId>) -> sqlx::Result<PgArguments> {
+    /// Each value has its length before it.
+    const ROOM: usize = 2 * size_of::<i32>() + size_of::<Uuid>();
+    let array = Array(entries);
+    let mut arguments = PgArguments::default();
+    arguments.reserve(2, array.length_max() + ROOM);
+    arguments.add(array).map_err(sqlx::Error::Encode)?;
+    if let Some(node) = node {
+        arguments.add(node.uuid()).map_err(sqlx::Error::Encode)?;
     }
-    json.push(b']');
-    String::from_utf8(json).map_err(|error| Failure::Record(error.to_string()))
+    Ok(arguments)
+}
+
+/// Entries as one JSON array, written where the statement is put together. Whether it is text the database says.
+#[derive(Clone, Copy)]
+struct Array<'a>(&'a [Pieces<'a>]);
+
+impl Array<'_> {
+    fn length_max(self) -> usize {
+        let pieces = self.0.iter().flatten().map(|piece| piece.len()).sum::<usize>();
+        pieces + self.0.len() + b"[]".len()
+    }
+
+    fn write(self, json: &mut Vec<u8>) {
+        let mut bracket = b'[';
+        for entry in self.0 {
+            json.push(std::mem::replace(&mut bracket, b','));
+            for piece in entry {
+                json.extend_from_slice(piece);
+            }
+        }
+        if self.0.is_empty() {
+            json.push(bracket);
+        }
+        json.push(b']');
+    }
+}
+
+impl Type<Postgres> for Array<'_> {
+    fn type_info() -> PgTypeInfo {
+        <str as Type<Postgres>>::type_info()
+    }
+}
+
+impl Encode<'_, Postgres> for Array<'_> {
+    fn encode_by_ref(&self, buf: &mut PgArgumentBuffer) -> Result<IsNull, BoxDynError> {
+        self.write(buf);
+        Ok(IsNull::No)
+    }
+
+    fn size_hint(&self) -> usize {
+        self.length_max()
+    }
 }
 
 /// The entries whose record no later one of the batch replaces: those of a call follow each other in
@@ -368,7 +416,6 @@ fn classify(error: &sqlx::Error) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use uuid::Uuid;
 
     #[test]
     fn only_the_newest_record_of_a_call_is_carried() {
@@ -381,23 +428,31 @@ mod tests {
         assert_eq!(newest_of_each(&batch), [batch[1], batch[2], b"{}", b"{}"]);
     }
 
+    /// The array of `entries`, for which there was room.
+    fn array(entries: &[Pieces<'_>]) -> String {
+        let mut json = Vec::new();
+        Array(entries).write(&mut json);
+        assert!(json.len() <= Array(entries).length_max(), "{}", json.len());
+        String::from_utf8(json).unwrap()
+    }
+
     #[test]
     fn each_statement_is_given_what_it_reads_of_an_entry() {
         let id = Uuid::from_u128(1);
         let begin = format!("{{\"id\":\"{id}\",\"rev\":2,\"closed\":true,\"record\":{{\"rev\":2}}");
         let entry = format!("{begin},\"events\":[{{\"seq\":1}}]}}");
         let of = |pieces: fn(&[u8]) -> Pieces<'_>, entry: &str| {
-            array(&[pieces(entry.as_bytes()), pieces(b"{}")]).ok()
+            array(&[pieces(entry.as_bytes()), pieces(b"{}")])
         };
-        assert_eq!(of(record_of, &entry), Some(format!("[{begin}}},{{}}]")));
+        assert_eq!(of(record_of, &entry), format!("[{begin}}},{{}}]"));
         let events = format!("[{{\"id\":\"{id}\",\"events\":[{{\"seq\":1}}]}},{{}}]");
-        assert_eq!(of(events_of, &entry), Some(events));
+        assert_eq!(of(events_of, &entry), events);
         // What was not written here goes as it is: the database judges it.
         let other = "{\"record\":{},\"events\":[],\"id\":1}";
         for pieces in [record_of, events_of] {
-            assert_eq!(of(pieces, other), Some(format!("[{other},{{}}]")));
+            assert_eq!(of(pieces, other), format!("[{other},{{}}]"));
         }
-        assert_eq!(array(&[]).ok().as_deref(), Some("[]"));
+        assert_eq!(array(&[]), "[]");
     }
 
     #[test]
