@@ -324,6 +324,29 @@ async fn a_record_the_database_refuses_is_put_aside_and_the_others_stored() {
 }
 
 #[tokio::test]
+async fn an_entry_that_is_no_text_is_put_aside_and_the_others_stored() {
+    let database = postgres::database().await;
+    let tenant = rows::tenant(&database, "a").await;
+    let scratch = Scratch::new();
+    let dir = scratch.path().join("journal");
+    let journal = Journal::open(&dir).unwrap();
+    write_calls(&journal, tenant, 2).await;
+    let copy = kill(&dir, "copy");
+    let segment = segments(&copy).remove(0);
+    let body = b"E{\"id\":\"\xff\"}";
+    let mut bytes = postgres::read_file(&segment);
+    bytes.extend_from_slice(&u32::try_from(body.len()).unwrap().to_le_bytes());
+    bytes.extend_from_slice(&crc32fast::hash(body).to_le_bytes());
+    bytes.extend_from_slice(body);
+    std::fs::write(&segment, &bytes).unwrap();
+    let restarted = Journal::open(&copy).unwrap();
+    write_calls(&restarted, tenant, 1).await;
+    upload_and_close(&restarted, &database).await;
+    assert_eq!(stored(&database).await.0, 3);
+    assert_eq!(restarted.health().rejected(), 1);
+}
+
+#[tokio::test]
 async fn records_wait_while_postgresql_is_down_or_read_only() {
     let scratch = Scratch::new();
     let cluster = PrivateCluster::start(scratch.path(), Durability::Fast).unwrap();
