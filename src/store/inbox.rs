@@ -217,10 +217,17 @@ impl State {
         if now >= until {
             return Ok(Work::Idle);
         }
-        let due = self.due.front().map(|(due, _)| *due);
+        let due = self.next_due();
         let linger = self.linger.filter(|linger| *linger > now);
         let at = [due, linger].into_iter().flatten().fold(until, Moment::min);
         Err((Sleep::Until(at), at.since(now)))
+    }
+
+    /// When what waits for its call's end has waited long enough. One whose call ended wakes nobody any more.
+    fn next_due(&mut self) -> Option<Moment> {
+        let Self { due, ongoing, .. } = self;
+        while due.pop_front_if(|(_, call)| !ongoing.contains_key(&*call)).is_some() {}
+        due.front().map(|(due, _)| *due)
     }
 
     /// Hands over what has waited for its call's end long enough.
@@ -303,6 +310,7 @@ mod tests {
         assert_eq!(state.insert(at(50), ended(&mut log), None), at(70));
         assert_eq!(taken(&mut state, at(51)), [2]);
         assert!(state.ongoing.is_empty());
+        assert_eq!(pause(&mut state, at(80)), FAR.since(at(80)), "nobody waits");
         assert!(taken(&mut state, at(200)).is_empty());
     }
 
