@@ -407,9 +407,7 @@ impl Writer {
     }
 
     fn begin_sync(&mut self, now: Moment) {
-        let begun =
-            self.segment.file().and_then(|file| self.syncer.begin(self.segment.number, file));
-        match begun {
+        match self.syncer.begin(self.segment.number, self.segment.file()) {
             Ok(()) => self.syncing = Some((self.unsynced.len(), now)),
             Err(error) => self.recover(&error),
         }

@@ -14,6 +14,7 @@ use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 const HEAD_BYTES: usize = 8;
 /// Longer frames are none of ours: the length itself is rotten.
@@ -120,7 +121,7 @@ pub(crate) fn read(dir: &Path, number: u64, offset: u64, bytes_max: u64) -> io::
 /// A segment that is being written.
 #[derive(Debug)]
 pub(crate) struct Segment {
-    file: File,
+    file: Arc<File>,
     pub(crate) number: u64,
     /// How much of it is whole frames.
     pub(crate) len: u64,
@@ -131,7 +132,7 @@ impl Segment {
     pub(crate) fn create(dir: &Path, number: u64, content: &[u8]) -> io::Result<Self> {
         let path = path(dir, number);
         let file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path)?;
-        let mut segment = Self { file, number, len: 0 };
+        let mut segment = Self { file: Arc::new(file), number, len: 0 };
         let made = segment
             .append(content)
             .and_then(|()| segment.sync())
@@ -154,8 +155,8 @@ impl Segment {
     }
 
     /// The same file, to be synced by another thread.
-    pub(crate) fn file(&self) -> io::Result<File> {
-        self.file.try_clone()
+    pub(crate) fn file(&self) -> Arc<File> {
+        Arc::clone(&self.file)
     }
 
     /// Returns when everything appended is safe on disk.
