@@ -18,6 +18,7 @@ use crate::store::segment::Segment;
 use crate::store::syncer::Syncer;
 use crate::store::wire;
 use crate::store::wire::Entry;
+use crate::types::id_map::IdMap;
 use crate::types::limit::JOURNAL_SEGMENT_BYTES;
 use crate::types::moment::Moment;
 use jiff::Timestamp;
@@ -215,7 +216,7 @@ impl Journal {
             safe_len: segment.len,
             gave_up: false,
             segment,
-            open: HashMap::new(),
+            open: IdMap::default(),
             unsynced: Vec::new(),
             waiting: Vec::new(),
             text: JsonText::default(),
@@ -308,7 +309,7 @@ struct Writer {
     gave_up: bool,
     /// The newest entry of each open call, framed; carried into each new segment, so that a killed
     /// process's calls are found although their first segment is long in the database.
-    open: HashMap<Uuid, Box<[u8]>>,
+    open: IdMap<Uuid, Box<[u8]>>,
     /// Frames that are not known to be on disk.
     unsynced: Vec<u8>,
     /// Who is to be told once `unsynced` is in a file; only after a failure more than a moment.

@@ -257,7 +257,9 @@ impl Uploader {
     async fn insert(&self, batch: &[&[u8]]) -> Result<(), Failure> {
         let records: Vec<_> = newest_of_each(batch).into_iter().map(record_of).collect();
         let events: Vec<_> = batch.iter().copied().map(events_of).collect();
-        let inserted = within(INSERT_MAX, self.try_insert(&records, &events)).await;
+        // Its state is ten kilobytes, which would be copied on each step of the way to where it is polled.
+        let insert = Box::pin(self.try_insert(&records, &events));
+        let inserted = within(INSERT_MAX, insert).await;
         inserted.map_err(|error| classify(&error))?;
         let count = u64::try_from(batch.len()).unwrap_or(u64::MAX);
         self.health.uploaded.fetch_add(count, Ordering::Relaxed);
@@ -372,7 +374,7 @@ impl Encode<'_, Postgres> for Array<'_> {
 /// The entries whose record no later one of the batch replaces: those of a call follow each other in
 /// the order of their revisions.
 fn newest_of_each<'a>(batch: &[&'a [u8]]) -> Vec<&'a [u8]> {
-    let mut seen = HashSet::new();
+    let mut seen = HashSet::with_capacity(batch.len());
     let mut is_newest = |entry: &'a [u8]| wire::id_of(entry).is_none_or(|id| seen.insert(id));
     let mut newest: Vec<_> = batch.iter().rev().copied().filter(|entry| is_newest(entry)).collect();
     newest.reverse();

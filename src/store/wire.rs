@@ -177,7 +177,7 @@ fn write_origin(record: &CallRecord, text: &mut JsonText) {
 
 fn write_stages(record: &CallRecord, text: &mut JsonText) {
     let stages = &record.stages;
-    text.key(key!("arrived_at")).time(wall(stages.arrived));
+    text.key(key!("arrived_at")).time(clock::wall(stages.arrived));
     for (key, stage) in [
         (key!("decided_at"), stages.decided),
         (key!("ringing_at"), stages.ringing),
@@ -189,7 +189,7 @@ fn write_stages(record: &CallRecord, text: &mut JsonText) {
         (key!("ended_at"), stages.ended),
     ] {
         if let Some(at) = stage {
-            text.key(key).time(wall(at));
+            text.key(key).time(clock::wall(at));
         }
     }
 }
@@ -257,7 +257,7 @@ fn write_media(media: &MediaFigures, text: &mut JsonText) {
 fn write_event(timed: &TimedEvent, text: &mut JsonText) {
     text.open('{');
     text.key(key!("seq")).number(u64::from(timed.seq));
-    text.key(key!("at")).time(wall(timed.at));
+    text.key(key!("at")).time(clock::wall(timed.at));
     text.key(key!("name")).word(timed.event.name());
     text.key(key!("detail"));
     write_detail(&timed.event, text);
