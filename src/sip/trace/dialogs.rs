@@ -20,7 +20,7 @@ impl Dialogs {
     }
 
     pub(super) fn get(&self, call_id: &[u8]) -> Option<&Dialog> {
-        self.dialogs.get(*self.names.get(call_id)?)
+        self.get_key_value(call_id).map(|(_, dialog)| dialog)
     }
 
     pub(super) fn get_mut(&mut self, call_id: &[u8]) -> Option<&mut Dialog> {
@@ -31,6 +31,12 @@ impl Dialogs {
     pub(super) fn get_key_value(&self, call_id: &[u8]) -> Option<(&Bytes, &Dialog)> {
         let (key, name) = self.names.get_key_value(call_id)?;
         Some((key, self.dialogs.get(*name)?))
+    }
+
+    /// The same, to be changed: Call-IDs are hashed with a key, so each look at the table counts.
+    pub(super) fn get_key_value_mut(&mut self, call_id: &[u8]) -> Option<(&Bytes, &mut Dialog)> {
+        let (key, name) = self.names.get_key_value(call_id)?;
+        Some((key, self.dialogs.get_mut(*name)?))
     }
 
     pub(super) fn insert(&mut self, call_id: Bytes, dialog: Dialog) {

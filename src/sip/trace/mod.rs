@@ -3,6 +3,7 @@
 mod dialogs;
 mod end;
 pub mod ladder;
+mod lately;
 mod mask;
 pub mod pcap;
 mod text;
@@ -10,6 +11,7 @@ mod text;
 pub use crate::sip::trace::end::End;
 
 use crate::sip::trace::dialogs::Dialogs;
+use crate::sip::trace::lately::Lately;
 use crate::types::id::CallId;
 use crate::types::id_map::IdMap;
 use crate::types::id_map::IdSet;
@@ -85,6 +87,8 @@ pub struct TraceBook {
     /// What is kept lies here, block after block. Each on its own in the heap, messages would hold the
     /// pages of all that was freed around them.
     block: BytesMut,
+    /// What is known of the messages beside which the next ones may be written.
+    lately: Lately,
 }
 
 /// Where a dialog stands among the others.
@@ -175,6 +179,7 @@ impl TraceBook {
             next: 0,
             oldest_due: Moment::START,
             block: BytesMut::new(),
+            lately: Lately::default(),
         }
     }
 
@@ -193,11 +198,12 @@ impl TraceBook {
         let text = &message.bytes;
         let block = room_in(&mut self.block, text::room(text));
         if let Some(dialog) = self.dialogs.get_mut(call_id) {
-            text::pack(text, &dialog.sources(), block);
+            let lines = self.lately.lines(dialog.number);
+            text::pack(text, (&dialog.sources(), lines), block);
             let (added, freed) = dialog.take(message, block.split().freeze());
             self.bytes = (self.bytes + added).saturating_sub(freed);
         } else {
-            text::pack(text, &[], block);
+            text::pack_first(text, block);
             let bytes = block.split().freeze();
             let call_id = self.keep(call_id);
             self.begin(call_id, message, bytes);
@@ -234,9 +240,8 @@ impl TraceBook {
     /// The last word counts: an INVITE that comes again with credentials is another call than the one that
     /// was challenged.
     pub fn link(&mut self, (call, end): (CallId, End), call_id: &[u8], secrets: &Arc<[Box<str>]>) {
-        let Some((kept, _)) = self.dialogs.get_key_value(call_id) else { return };
+        let Some((kept, dialog)) = self.dialogs.get_key_value_mut(call_id) else { return };
         let kept = kept.clone();
-        let Some(dialog) = self.dialogs.get_mut(call_id) else { return };
         let Some(linked) = dialog.ends.get_mut(end.index()) else { return };
         let before = linked.take();
         let known = before.as_ref().map(|before| &before.secrets).filter(|_| secrets.is_empty());
@@ -613,6 +618,38 @@ mod tests {
         assert_eq!(book.of_call(AT_ONCE, call(2), &[]), Trace::default());
         assert_eq!(seconds(&book.of_call(AT_ONCE, call(3), &[])), [2, 3, 6, 7, 10]);
         assert_eq!(seconds(&book.of_call(AT_ONCE, call(1), &[])), [1, 4, 5, 8, 9]);
+    }
+
+    #[test]
+    fn dialogs_side_by_side_are_told_as_they_were() {
+        let mut book = book();
+        let ids: Vec<String> = (0..20).map(|id| format!("dialog-{id}")).collect();
+        let text = |id: &str, at: u64, life: u64| -> Bytes {
+            let own = format!("From: <sip:a@h>;tag={id}-{life}\r\nCall-ID: {id}\r\n");
+            format!("MESSAGE sip:b@h SIP/2.0\r\n{own}CSeq: {at} MESSAGE\r\n\r\n").into()
+        };
+        for life in 0..2_u64 {
+            let all = (1..=10_u64).flat_map(|at| (0..20_usize).map(move |number| (at, number)));
+            let mut said = 0;
+            for (at, number) in all {
+                let id = &ids[number];
+                let bytes = text(id, at, life);
+                said += bytes.len();
+                book.note(id.as_bytes(), &TracedMessage { bytes, ..message(at, b"") });
+                book.link((call(number as u128), End::Called), id.as_bytes(), &none());
+            }
+            let kept = book.bytes() - 200 * OVERHEAD;
+            assert!(2 * kept < said, "{kept} of {said}: each is written beside its own");
+            for (number, id) in ids.iter().enumerate() {
+                let told = book.of_call(AT_ONCE, call(number as u128), &[]).messages;
+                let told: Vec<Bytes> = told.into_iter().map(|message| message.bytes).collect();
+                let said: Vec<Bytes> = (1..=10).map(|at| text(id, at, life)).collect();
+                assert_eq!(told, said);
+                // Its Call-ID comes again, of a dialog that says something else.
+                book.forget_call(call(number as u128));
+            }
+        }
+        assert_eq!(book.bytes(), 0);
     }
 
     #[test]

@@ -3,9 +3,11 @@
 //! Messages of a dialog say much the same: the Via, From and Call-ID of a request are in each answer to it, a Contact is in
 //! all that its user agent says.
 
+use crate::types::id_map::mix;
 use bytes::Bytes;
 use bytes::BytesMut;
 use memchr::memchr;
+use memchr::memchr_iter;
 use smallvec::SmallVec;
 
 /// Messages in which lines are looked for: the first of the dialog, which stay while it does.
@@ -78,55 +80,102 @@ impl<'k> Piece<'k> {
         let (plain, later) = behind.split_at_checked(length)?;
         Some((Self::Plain(plain), later))
     }
+
+    /// The text that it stands for.
+    fn text(&self, sources: &[&'k [u8]]) -> &'k [u8] {
+        match self {
+            Self::Plain(plain) => plain,
+            Self::Copied(place) => place.of(sources),
+        }
+    }
 }
 
 /// A line of an earlier message, written there.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 struct Line {
-    /// Its last bytes: those of lines with the same name differ there, if anywhere.
-    tail: [u8; 8],
     source: u8,
     from: u16,
     length: u16,
 }
 
-type Lines = SmallVec<[Line; SOURCE_LINES_MAX]>;
+impl Line {
+    fn place(self) -> Place {
+        let (source, from) = (usize::from(self.source), usize::from(self.from));
+        Place { source, from, length: usize::from(self.length) }
+    }
+}
 
-/// The lines that are looked for.
-fn lines_of(sources: &[&[u8]]) -> Lines {
-    let mut lines = Lines::new();
-    for (source, kept) in sources.iter().take(SOURCES_MAX).enumerate() {
-        let mut rest = *kept;
-        while let Some((piece, later)) = Piece::first(rest) {
-            if let Piece::Plain(plain) = piece {
-                let from = kept.len() - later.len() - plain.len();
-                add_lines(&mut lines, (source, from), plain);
+/// The lines that are looked for: those of a dialog's first messages, read once while they are kept.
+#[derive(Debug, Default)]
+pub(super) struct Lines {
+    /// A mark of each line: all are searched at once for that of another.
+    marks: SmallVec<[u8; SOURCE_LINES_MAX]>,
+    lines: SmallVec<[Line; SOURCE_LINES_MAX]>,
+    /// Messages whose lines these are.
+    sources: usize,
+}
+
+impl Lines {
+    /// Forgets them: another dialog's are to be read.
+    pub(super) fn clear(&mut self) {
+        self.marks.clear();
+        self.lines.clear();
+        self.sources = 0;
+    }
+
+    /// Whether there are none.
+    pub(super) fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    /// Reads what is kept of the dialog's first messages, as far as it is not read yet.
+    fn read(&mut self, sources: &[&[u8]]) {
+        let known = self.sources;
+        for (source, kept) in sources.iter().enumerate().take(SOURCES_MAX).skip(known) {
+            let mut rest = *kept;
+            while let Some((piece, later)) = Piece::first(rest) {
+                if let Piece::Plain(plain) = piece {
+                    let from = kept.len() - later.len() - plain.len();
+                    self.add((source, from), plain);
+                }
+                rest = later;
             }
+            self.sources = source + 1;
+        }
+    }
+
+    fn add(&mut self, (source, mut from): (usize, usize), plain: &[u8]) {
+        let mut rest = plain;
+        while let Some((line, later)) = next_line(rest) {
+            if from >= SOURCE_BYTES_MAX || self.lines.len() >= SOURCE_LINES_MAX {
+                return;
+            }
+            if let Some(mark) = mark_of(line) {
+                let (source, from, length) = (source as u8, from as u16, line.len() as u16);
+                self.marks.push(mark);
+                self.lines.push(Line { source, from, length });
+            }
+            from += line.len();
             rest = later;
         }
     }
-    lines
-}
 
-fn add_lines(lines: &mut Lines, (source, mut from): (usize, usize), plain: &[u8]) {
-    let mut rest = plain;
-    while let Some((line, later)) = next_line(rest) {
-        if from >= SOURCE_BYTES_MAX || lines.len() >= SOURCE_LINES_MAX {
-            return;
-        }
-        if let Some(tail) = tail_of(line) {
-            let (source, from, length) = (source as u8, from as u16, line.len() as u16);
-            lines.push(Line { tail, source, from, length });
-        }
-        from += line.len();
-        rest = later;
+    /// Where the line with this mark stands in the sources.
+    fn find(&self, (mark, line): (u8, &[u8]), sources: &[&[u8]]) -> Option<Place> {
+        memchr_iter(mark, &self.marks).find_map(|at| {
+            let place = self.lines.get(at)?.place();
+            (place.length == line.len() && place.of(sources) == line).then_some(place)
+        })
     }
 }
 
-/// Those bytes of a line that is neither too short nor too long.
-fn tail_of(line: &[u8]) -> Option<[u8; 8]> {
+/// What tells lines apart at a glance, of one that is neither too short nor too long. It is made of its last bytes: those
+/// of lines with the same name differ there, if anywhere.
+fn mark_of(line: &[u8]) -> Option<u8> {
     let is_sought = (LINE_BYTES_MIN..=SOURCE_BYTES_MAX).contains(&line.len());
-    line.last_chunk().filter(|_| is_sought).copied()
+    let tail = line.last_chunk().filter(|_| is_sought)?;
+    let [mark, ..] = mix(u64::from_be_bytes(*tail) ^ line.len() as u64).to_be_bytes();
+    Some(mark)
 }
 
 /// Room that a message needs at most.
@@ -134,9 +183,19 @@ pub(super) const fn room(message: &[u8]) -> usize {
     message.len() + 2 * (2 + message.len() / PLAIN_BYTES_MAX)
 }
 
-/// Writes `message` behind `to`. `sources` is what is kept of the dialog's first messages, [`SOURCES_MAX`] at most.
-pub(super) fn pack(message: &[u8], sources: &[&[u8]], to: &mut BytesMut) {
-    let lines = lines_of(sources);
+/// Writes `message` behind `to` as the first of its dialog.
+pub(super) fn pack_first(message: &[u8], to: &mut BytesMut) {
+    for piece in message.chunks(PLAIN_BYTES_MAX) {
+        to.extend_from_slice(&(piece.len() as u16).to_be_bytes());
+        to.extend_from_slice(piece);
+    }
+}
+
+/// Writes `message` behind `to`. `sources` is what is kept of the dialog's first messages, [`SOURCES_MAX`] at most, and
+/// `lines` are theirs, as many as are read: those of another dialog will not do.
+pub(super) fn pack(message: &[u8], (sources, lines): (&[&[u8]], &mut Lines), to: &mut BytesMut) {
+    lines.read(sources);
+    let lines = &*lines;
     let (mut rest, mut plain) = (message, 0);
     let mut copied: Option<Place> = None;
     let mut looks = if lines.is_empty() { 0 } else { LINES_MAX };
@@ -144,7 +203,7 @@ pub(super) fn pack(message: &[u8], sources: &[&[u8]], to: &mut BytesMut) {
         let Some((line, later)) = next_line(rest) else { break };
         if let Some(place) = copied.as_mut().filter(|place| has_next(place, line, sources)) {
             place.length += line.len();
-        } else if let Some(place) = find(line, (&lines, sources), &mut looks) {
+        } else if let Some(place) = find(line, (lines, sources), &mut looks) {
             end_plain(&mut plain, message, rest, to);
             if let Some(before) = copied.replace(place) {
                 before.write(to);
@@ -166,16 +225,11 @@ pub(super) fn pack(message: &[u8], sources: &[&[u8]], to: &mut BytesMut) {
 
 /// The text of what [`pack`] wrote beside the same sources.
 pub(super) fn unpack(kept: &[u8], sources: &[&[u8]]) -> Bytes {
-    let mut text = BytesMut::new();
-    let mut rest = kept;
-    while let Some((piece, later)) = Piece::first(rest) {
-        match piece {
-            Piece::Plain(plain) => text.extend_from_slice(plain),
-            Piece::Copied(place) => text.extend_from_slice(place.of(sources)),
-        }
-        rest = later;
-    }
-    text.freeze()
+    let pieces = || std::iter::successors(Piece::first(kept), |(_, rest)| Piece::first(rest));
+    let texts = || pieces().map(move |(piece, _)| piece.text(sources));
+    let mut text = Vec::with_capacity(texts().map(<[u8]>::len).sum());
+    texts().for_each(|piece| text.extend_from_slice(piece));
+    text.into()
 }
 
 /// A line with its end, and what is behind it.
@@ -192,40 +246,40 @@ fn has_next(place: &Place, line: &[u8], sources: &[&[u8]]) -> bool {
 }
 
 fn find(line: &[u8], (lines, sources): (&Lines, &[&[u8]]), looks: &mut usize) -> Option<Place> {
-    let tail = tail_of(line).filter(|_| *looks > 0)?;
+    let mark = mark_of(line).filter(|_| *looks > 0)?;
     *looks -= 1;
-    lines.iter().find_map(|known| {
-        let (source, from) = (usize::from(known.source), usize::from(known.from));
-        let place = Place { source, from, length: line.len() };
-        let is_alike = known.tail == tail && usize::from(known.length) == line.len();
-        (is_alike && place.of(sources) == line).then_some(place)
-    })
+    lines.find((mark, line), sources)
 }
 
 /// Writes the `plain` bytes of `message` that end where `rest` begins.
 fn end_plain(plain: &mut usize, message: &[u8], rest: &[u8], to: &mut BytesMut) {
     let end = message.len() - rest.len();
     let begin = end - std::mem::take(plain);
-    for piece in message.get(begin..end).unwrap_or_default().chunks(PLAIN_BYTES_MAX) {
-        to.extend_from_slice(&(piece.len() as u16).to_be_bytes());
-        to.extend_from_slice(piece);
-    }
+    pack_first(message.get(begin..end).unwrap_or_default(), to);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    /// Packs messages as a dialog does, and gives what is kept of each.
+    /// Packs messages as a dialog does, and gives what is kept of each: the same whether the lines of those before are
+    /// known or read for each.
     fn packed(messages: &[Vec<u8>]) -> Vec<Bytes> {
         let mut kept: Vec<Bytes> = Vec::new();
+        let mut known = Lines::default();
         for message in messages {
-            let mut to = BytesMut::new();
-            pack(message, &sources(&kept), &mut to);
+            let to = packed_beside(message, &sources(&kept), &mut known);
             assert!(to.len() <= room(message), "{} of {}", to.len(), message.len());
+            assert!(to == packed_beside(message, &sources(&kept), &mut Lines::default()));
             kept.push(to.freeze());
         }
         kept
+    }
+
+    fn packed_beside(message: &[u8], sources: &[&[u8]], lines: &mut Lines) -> BytesMut {
+        let mut to = BytesMut::new();
+        pack(message, (sources, lines), &mut to);
+        to
     }
 
     fn sources(kept: &[Bytes]) -> Vec<&[u8]> {
@@ -310,26 +364,54 @@ mod tests {
         let line = |number: usize| format!("line number {number:04}\n").into_bytes();
         let plain = |message: &[u8]| {
             let mut to = BytesMut::new();
-            pack(message, &[], &mut to);
+            pack_first(message, &mut to);
             to
+        };
+        let lines_of = |sources: &[&[u8]]| {
+            let mut lines = Lines::default();
+            lines.read(sources);
+            lines.lines.len()
         };
         // Neither in more lines, nor in longer messages, nor for more of them.
         let source = plain(&(0..1_000).flat_map(line).collect::<Vec<_>>());
-        assert_eq!(lines_of(&[&source]).len(), SOURCE_LINES_MAX);
+        assert_eq!(lines_of(&[&source]), SOURCE_LINES_MAX);
         let long = plain(
             &(0..4).flat_map(|_| [vec![b'-'; 1_023], vec![b'\n']].concat()).collect::<Vec<_>>(),
         );
-        assert_eq!(lines_of(&[&long]).len(), 2);
+        assert_eq!(lines_of(&[&long]), 2);
         let others = (5_000..5_000 + LINES_MAX).flat_map(line);
         let message: Vec<u8> = others.chain(line(7)).collect();
-        let mut to = BytesMut::new();
-        pack(&message, &[&source], &mut to);
+        let to = packed_beside(&message, &[&source], &mut Lines::default());
         assert_eq!(to.len(), message.len() + 2, "the last line was not looked for");
         assert!(unpack(&to, &[&source]) == message);
         let message: Vec<u8> = (5_001..5_000 + LINES_MAX).flat_map(line).chain(line(7)).collect();
-        to.clear();
-        pack(&message, &[&source], &mut to);
+        let to = packed_beside(&message, &[&source], &mut Lines::default());
         assert_eq!(to.len(), message.len() + 2 - line(7).len() + 4, "it was");
         assert!(unpack(&to, &[&source]) == message);
+    }
+
+    #[test]
+    fn the_lines_of_a_message_are_read_once() {
+        let first: &[u8] = b"a line of some length\r\n";
+        let mut kept = BytesMut::new();
+        pack_first(first, &mut kept);
+        let mut lines = Lines::default();
+        lines.read(&[&kept]);
+        lines.read(&[&kept]);
+        assert_eq!((lines.lines.len(), lines.sources), (1, 1));
+        // Of a message that says the same nothing is left to be read.
+        let second = packed_beside(first, &[&kept], &mut lines);
+        assert_eq!(second.len(), 4);
+        lines.read(&[&kept, &second]);
+        assert_eq!((lines.lines.len(), lines.sources), (1, 2));
+    }
+
+    #[test]
+    fn lines_with_the_same_mark_are_told_apart() {
+        let line = |byte: u8| [&[byte][..], b" ends as the others do\r\n"].concat();
+        let messages = [line(b'a'), line(b'b'), line(b'c'), [line(b'c'), line(b'a')].concat()];
+        assert_eq!(mark_of(&messages[0]), mark_of(&messages[2]));
+        assert_same(&messages);
+        assert_eq!(packed(&messages).last().map(Bytes::len), Some(8));
     }
 }
