@@ -13,12 +13,14 @@ const DIGEST_OPEN: [&[u8]; 6] = [b"username", b"realm", b"uri", b"algorithm", b"
 const TELLING: [HeaderName; 3] =
     [HeaderName::Authorization, HeaderName::ProxyAuthorization, HeaderName::ContentType];
 
-/// A copy of `message` with every secret replaced by as many `*`, so that lengths stay true: the
+/// The message with every secret replaced by as many `*`, so that lengths stay true: the
 /// answers to challenges, keys in session descriptions, and the values of headers that `is_secret` names.
 ///
 /// Head and body are read alike, and every line end that some parser takes is one, so that nothing which
 /// works is shown because it was spelt oddly: a body may be multipart, with headers of its own.
-pub(super) fn masked(message: &[u8], is_secret: &dyn Fn(&[u8]) -> bool) -> Bytes {
+///
+/// It is changed in place where nobody else has it.
+pub(super) fn masked(message: Bytes, is_secret: &dyn Fn(&[u8]) -> bool) -> Bytes {
     let mut text = BytesMut::from(message);
     let mut hides = Hide::Nothing;
     let mut after_bare_cr = false;
@@ -254,7 +256,7 @@ mod tests {
 
     #[track_caller]
     fn check(message: &str, expected: &str) {
-        let masked = masked(message.as_bytes(), &is_token);
+        let masked = masked(Bytes::copy_from_slice(message.as_bytes()), &is_token);
         assert_eq!(String::from_utf8_lossy(&masked), expected);
         assert_eq!(masked.len(), message.len());
     }
@@ -357,8 +359,18 @@ mod tests {
             "Authorization: Digest",
             "a\r\n\r\nk=",
         ] {
-            assert_eq!(masked(odd.as_bytes(), &is_token).len(), odd.len());
+            assert_eq!(masked(Bytes::from_static(odd.as_bytes()), &is_token).len(), odd.len());
         }
-        assert_eq!(&masked(b"\xff\0\xfe", &is_token)[..], b"\xff\0\xfe");
+        assert_eq!(&masked(Bytes::from_static(b"\xff\0\xfe"), &is_token)[..], b"\xff\0\xfe");
+    }
+
+    #[test]
+    fn what_others_have_stays_as_it_was() {
+        let message = Bytes::copy_from_slice(b"X\r\nX-Trunk-Token: s3cret\r\n\r\n");
+        let hidden = masked(message.clone(), &is_token);
+        assert_eq!(&message[..], b"X\r\nX-Trunk-Token: s3cret\r\n\r\n");
+        assert_eq!(&hidden[..], b"X\r\nX-Trunk-Token: ******\r\n\r\n");
+        let place = message.as_ptr();
+        assert_eq!(masked(message, &is_token).as_ptr(), place, "nobody else has it any more");
     }
 }

@@ -301,13 +301,17 @@ impl TraceBook {
                 |dialog: &&Dialog| now <= dialog.last + self.life || self.running.contains(&call);
             let Some(dialog) = known.filter(is_known) else { continue };
             trace.left_out += dialog.left_out;
+            let of_ends = dialog.ends.iter().flatten().flat_map(|end| end.secrets.iter());
+            let all = of_ends.chain(secret_headers).map(|secret| &**secret);
+            // They are asked for in each line, and mostly the ends have the ones that are in force.
+            let mut secrets: SmallVec<[&str; 8]> = all.collect();
+            secrets.sort_unstable();
+            secrets.dedup();
             let is_secret = |name: &[u8]| {
-                let of_ends = dialog.ends.iter().flatten().flat_map(|end| end.secrets.iter());
-                let mut all = of_ends.chain(secret_headers);
-                all.any(|secret| name.eq_ignore_ascii_case(secret.as_bytes()))
+                secrets.iter().any(|secret| name.eq_ignore_ascii_case(secret.as_bytes()))
             };
             trace.messages.extend(dialog.of(call).into_iter().map(|message| TracedMessage {
-                bytes: mask::masked(&message.bytes, &is_secret),
+                bytes: mask::masked(message.bytes, &is_secret),
                 ..message
             }));
         }
