@@ -71,7 +71,7 @@ impl Decision {
 }
 
 /// Words made of pieces, which need no more room than there is from the beginning as a rule.
-pub(crate) fn worded(words: fmt::Arguments<'_>) -> String {
+fn worded(words: fmt::Arguments<'_>) -> String {
     let mut text = String::with_capacity(WORDS_USUAL);
     // Writing to a string does not fail.
     text.write_fmt(words).unwrap_or_default();

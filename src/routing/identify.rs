@@ -104,8 +104,12 @@ impl Candidates<'_> {
     pub(crate) fn narrate(&self, owner: Option<TenantId>, decision: &mut Decision) {
         for (trunk, judgement) in &self.judged {
             let is_anothers = owner.is_some_and(|owner| trunk.tenant.is_some_and(|t| t != owner));
-            if !is_anothers {
-                decision.tell("trunk", format_args!("{}: {judgement}", trunk.name));
+            match judgement {
+                _ if is_anothers => {}
+                Judgement::Open => {
+                    decision.note("trunk", [trunk.name.as_str(), ": matches"].concat())
+                }
+                _ => decision.tell("trunk", format_args!("{}: {judgement}", trunk.name)),
             }
         }
         match self.seen {

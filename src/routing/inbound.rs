@@ -5,7 +5,6 @@ use crate::routing::contents::Number;
 use crate::routing::contents::Tenant;
 use crate::routing::contents::TenantStatus;
 use crate::routing::decision::Decision;
-use crate::routing::decision::worded;
 use crate::routing::header_map;
 use crate::routing::identify::Attempt;
 use crate::routing::identify::identify;
@@ -24,7 +23,6 @@ use crate::types::number::DialString;
 use crate::types::number::E164;
 use smallvec::SmallVec;
 use std::fmt;
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 /// The status for a caller without a number where the trunk wants one (RFC 5079).
@@ -549,27 +547,24 @@ fn caller(
     }
 }
 
+/// In one piece, as the next: it is said of every call.
 fn describe_number(number: &Number, trunk: &Trunk) -> String {
-    let mut words = worded(format_args!("{}", number.first));
-    let mut add = |more: fmt::Arguments<'_>| words.write_fmt(more).unwrap_or_default();
-    if number.is_range() {
-        add(format_args!(" to {}", number.last));
-    }
-    match number.barred {
-        Some(bar) => add(format_args!(", not in service: {bar}")),
-        None if number.active => add(format_args!(", in service")),
-        None => add(format_args!(", not in service")),
-    }
+    let [to, last] = if number.is_range() { [" to ", number.last.as_str()] } else { [""; 2] };
+    let barred = number.barred.map(|bar| format!(", not in service: {bar}"));
+    let service = match &barred {
+        Some(barred) => barred.as_str(),
+        None if number.active => ", in service",
+        None => ", not in service",
+    };
     let bound = if number.trunk.is_some() { "is bound to" } else { "may be called on" };
-    add(format_args!(", {bound} trunk {}", trunk.name));
-    words
+    [number.first.as_str(), to, last, service, ", ", bound, " trunk ", &trunk.name].concat()
 }
 
 fn describe(verdict: &Verdict) -> String {
     match verdict {
         Verdict::Route(route) => {
             let InboundRoute { dialled, profile, tenant, .. } = &**route;
-            worded(format_args!("{dialled} to {} of {}", profile.name, tenant.name))
+            [dialled.as_str(), " to ", &profile.name, " of ", &tenant.name].concat()
         }
         Verdict::Challenge(trunk) => format!("401: trunk {} wants credentials", trunk.name),
         Verdict::Refuse(refusal) => {

@@ -225,6 +225,9 @@ fn parse_replacement(to: &str, area_code: &str, groups: usize) -> Result<Vec<Par
 /// ```
 #[must_use]
 pub fn dial_text(raw: &[u8]) -> Option<String> {
+    if let Some(plain) = plain_number(raw) {
+        return Some(plain.to_owned());
+    }
     let raw = match raw.get(..4) {
         Some(scheme) if scheme.eq_ignore_ascii_case(b"tel:") => raw.get(4..).unwrap_or_default(),
         _ => raw,
@@ -246,6 +249,13 @@ pub fn dial_text(raw: &[u8]) -> Option<String> {
         }
     }
     (!text.is_empty()).then_some(text)
+}
+
+/// The text where it is nothing but a number already, as nearly always.
+fn plain_number(raw: &[u8]) -> Option<&str> {
+    let is_plain = |byte: &u8| byte.is_ascii_digit() || *byte == b'+';
+    let is_number = !raw.is_empty() && raw.iter().all(is_plain);
+    std::str::from_utf8(raw).ok().filter(|_| is_number)
 }
 
 fn percent_decoded(raw: &[u8]) -> Option<String> {
@@ -290,6 +300,11 @@ mod tests {
             let text = dial_text(&raw);
             let clean = |text: &str| !text.is_empty() && !text.chars().any(char::is_control);
             prop_assert!(text.as_deref().is_none_or(clean), "{text:?}");
+        }
+
+        #[test]
+        fn a_plain_number_is_what_it_is_behind_which_there_is_more(number in "[0-9+]{1,20}") {
+            prop_assert_eq!(dial_text(number.as_bytes()), dial_text(format!("{number};x").as_bytes()));
         }
 
         #[test]

@@ -40,6 +40,7 @@ use crate::sip::transaction::key::ClientKey;
 use crate::sip::transaction::key::ServerKey;
 use crate::sip::transaction::key::Tag;
 use crate::sip::transaction::timer::Timer;
+use crate::types::id_map::IdMap;
 use crate::types::moment::Moment;
 use crate::types::random::Random;
 use bytes::Bytes;
@@ -77,15 +78,16 @@ pub struct Endpoint {
     salt: u64,
     transactions: Slab<Transaction>,
     servers: HashMap<Arc<ServerKey>, u64>,
-    clients: HashMap<ClientKey, u64>,
+    /// By branches of ours, as the next by tags of ours: a peer can name them, but not make them.
+    clients: IdMap<ClientKey, u64>,
     merges: HashMap<MergeKey, u64>,
     usages: Slab<Usage>,
-    tags: HashMap<Tag, DialogId>,
+    tags: IdMap<Tag, DialogId>,
     timers: TimerQueue<Due>,
-    streams: HashMap<FlowId, BTreeSet<Dependent>>,
+    streams: IdMap<FlowId, BTreeSet<Dependent>>,
     outside: Slab<Outside>,
     /// What waits for the shell to find a next hop.
-    searches: HashMap<u64, Seeking>,
+    searches: IdMap<u64, Seeking>,
     next_search: u64,
     is_draining: bool,
     /// The dialog whose timer is being seen to.
@@ -137,14 +139,14 @@ impl Endpoint {
             config,
             transactions: Slab::new(),
             servers: HashMap::new(),
-            clients: HashMap::new(),
+            clients: IdMap::default(),
             merges: HashMap::new(),
             usages: Slab::new(),
-            tags: HashMap::new(),
+            tags: IdMap::default(),
             timers: TimerQueue::new(),
-            streams: HashMap::new(),
+            streams: IdMap::default(),
             outside: Slab::new(),
-            searches: HashMap::new(),
+            searches: IdMap::default(),
             next_search: 0,
             is_draining: false,
             firing: None,
