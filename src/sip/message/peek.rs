@@ -53,13 +53,17 @@ pub fn call_id_of(datagram: &[u8]) -> Option<&[u8]> {
         Some(b'c' | b'C') => name.eq_ignore_ascii_case(b"call-id"),
         _ => false,
     };
-    let mut lines = HeaderLines::of_message(datagram);
+    let mut rest = skip_line_ends(datagram);
     loop {
-        let line = lines.next_line()?;
         // This is done for every message more than once: most lines are told by their first letter.
-        if !matches!(line.first(), Some(b'i' | b'I' | b'c' | b'C')) {
-            continue;
+        let end = memchr(b'\n', rest)?;
+        rest = rest.get(end + 1..)?;
+        match rest {
+            [] | [b'\n', ..] | [b'\r', b'\n', ..] => return None,
+            [b'i' | b'I' | b'c' | b'C', ..] => {}
+            _ => continue,
         }
+        let line = HeaderLines(rest).next_line()?;
         if let Some((_, value)) = field_of(line).filter(|(name, _)| is_call_id(name)) {
             return (!value.is_empty()).then_some(value);
         }
@@ -217,6 +221,7 @@ mod tests {
             "X sip:a SIP/2.0\ncALL-id \t:\ta@b\n\n",
             "\r\nX sip:a SIP/2.0\r\ni:a@b",
             "X sip:a SIP/2.0\r\nI:\r\n  a@b \r\nVia: z\r\n\r\n",
+            "X sip:a SIP/2.0\r\n i: no\r\nCSeq: 1 X\r\n i: no\r\n\tCall-ID: no\r\ni: a@b\r\n\r\n",
         ] {
             let text = text.as_bytes();
             assert_eq!(call_id_of(text), Some(&b"a@b"[..]), "{}", text.escape_ascii());
