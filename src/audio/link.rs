@@ -6,18 +6,13 @@
 //! so neither end ever waits for the other. The media end neither allocates nor frees: emptied
 //! segments go back to the agent's end as a chain, which reuses or drops them.
 
-use crate::audio::frame::WidePcm;
 use crate::audio::link::emptied::Emptied;
-use crate::audio::link::frames::FramesIn;
 use crate::audio::link::frames::FramesOut;
-use crate::audio::link::notice::Count;
 use crate::audio::link::notice::Notice;
-use crate::audio::link::notices::NoticesIn;
 use crate::audio::link::notices::NoticesOut;
 use crate::audio::link::queue::ALONE_MAX;
 use crate::audio::link::queue::PLACES_MAX;
 use crate::audio::link::queue::QueueIn;
-use crate::audio::link::queue::QueueOut;
 use crate::audio::link::queue::Waiting;
 use crate::types::limit::AGENT_CHUNK_BYTES_MAX;
 use crate::types::limit::AGENT_ITEMS_MAX;
@@ -35,12 +30,15 @@ mod ahead;
 mod emptied;
 mod event;
 mod frames;
+mod media_end;
 mod notice;
 mod notices;
 mod queue;
 mod segment;
 
+pub use crate::audio::link::event::Came;
 pub use crate::audio::link::event::LinkEvent;
+pub use crate::audio::link::media_end::MediaEnd;
 pub use crate::audio::link::segment::Segment;
 
 /// Bytes of one frame of caller audio: 20 ms of µ-law at 8 kHz.
@@ -62,6 +60,13 @@ const GATHER_ABOVE_SEGMENTS: u64 = 64;
 
 /// The mark of an agent that says by it that what it queued is a whole reply: nobody asked for it, and nobody is told.
 pub const REPLY_END: u64 = 0;
+
+/// So many segments are left where the media end put them or has them, while there is more to play: who sends the next
+/// takes them, and needs one of them then.
+const LEFT_MAX: u64 = 2;
+
+/// What the count of news goes up by, so that it stays even but while the waker is taken.
+const NEWS: u64 = 2;
 
 /// Larger segments, of an agent that sends faster than it is played, are not kept for reuse.
 const SPARE_BYTES_MAX: usize = 2_000;
@@ -117,20 +122,23 @@ fn linked(is_wide: bool, room: &Room) -> (MediaEnd, AgentEnd) {
         shared: Arc::clone(&shared),
     };
     let agent = AgentEnd {
+        shared,
+        registered: None,
+        looked: None,
+        gathering: None,
         segments: items_in,
-        segments_max: room.segments as u64,
         segments_sent: 0,
+        segments_max: room.segments as u64,
+        taken_back: 0,
+        spare: None,
         frames: frames_out,
         notices: notices_out,
-        shared,
-        gathering: None,
-        gathering_cleared: VecDeque::new(),
-        dropped: Vec::new(),
-        spare: None,
         returned: VecDeque::new(),
         marks_outstanding: 0,
         closed_seen: false,
         keys_private: false,
+        gathering_cleared: VecDeque::new(),
+        dropped: Vec::new(),
     };
     (media, agent)
 }
@@ -152,6 +160,9 @@ struct Shared {
     consumed: AtomicU64,
     /// Utterance ends ever put into the ring. Written by the agent's end.
     finishes: AtomicU64,
+    /// Goes up with all that the media end does for the agent's end to look at; odd while it takes the waker. Written by
+    /// the media end.
+    news: AtomicU64,
     /// The agent asks that nothing be played yet.
     held: AtomicBool,
     /// The media end is gone.
@@ -162,30 +173,39 @@ struct Shared {
 }
 
 /// The agent's end of a link.
+// In this order, because the first is what is looked at whenever the agent's task is woken, and nothing of it is in a
+// cache by then.
 #[derive(Debug)]
+#[repr(C)]
 pub struct AgentEnd {
-    segments: QueueIn,
-    /// So many may be on their way.
-    segments_max: u64,
-    /// Segments ever sent.
-    segments_sent: u64,
-    frames: FramesOut,
-    notices: NoticesOut,
     shared: Arc<Shared>,
+    /// Whose waker lies there, by where that task is, unless there was news since this count of it.
+    registered: Option<(usize, u64)>,
+    /// The count of news when nothing more was found.
+    looked: Option<u64>,
     /// Not yet on its way, because much is queued already or too many are.
     gathering: Option<Box<Segment>>,
-    /// Marks that were in `gathering` when a clear dropped it, by the epoch they belonged to.
-    gathering_cleared: VecDeque<(u64, u64)>,
-    /// Marks of segments that a clear dropped which was not answered yet: id and played ms.
-    dropped: Vec<(u64, u64)>,
+    segments: QueueIn,
+    /// Segments ever sent.
+    segments_sent: u64,
+    /// So many may be on their way.
+    segments_max: u64,
+    /// Segments that ever came back.
+    taken_back: u64,
     /// Kept for reuse; the rest is dropped. One comes back about as often as one is sent, so more than one would only
     /// lie there.
     spare: Option<Box<Segment>>,
+    frames: FramesOut,
+    notices: NoticesOut,
     /// Marks to report next: id and played ms.
     returned: VecDeque<(u64, u64)>,
     marks_outstanding: usize,
     closed_seen: bool,
     keys_private: bool,
+    /// Marks that were in `gathering` when a clear dropped it, by the epoch they belonged to.
+    gathering_cleared: VecDeque<(u64, u64)>,
+    /// Marks of segments that a clear dropped which was not answered yet: id and played ms.
+    dropped: Vec<(u64, u64)>,
 }
 
 impl AgentEnd {
@@ -284,24 +304,54 @@ impl AgentEnd {
     /// also hands gathered audio over to the media thread.
     #[expect(clippy::should_implement_trait, reason = "not an iterator: it can resume after None")]
     pub fn next(&mut self) -> Option<LinkEvent> {
+        let mut audio = None;
+        match self.next_or_hear(|frame| audio = Some(LinkEvent::Audio(*frame)))? {
+            Came::Heard => audio,
+            Came::Event(event) => Some(event),
+        }
+    }
+
+    /// The same, but that 20 ms of µ-law are given to `hear` where they lie: they are most of what comes, and are not
+    /// copied for it.
+    pub fn next_or_hear(&mut self, hear: impl FnOnce(&[u8; FRAME_BYTES])) -> Option<Came> {
+        // Before it is looked: what is done meanwhile counts as news of the next time.
+        let news = self.shared.news.load(Ordering::Acquire);
+        if self.looked == Some(news) && self.is_at_rest() {
+            return None;
+        }
+        let came = self.look(hear);
+        if came.is_none() {
+            self.looked = Some(news);
+        }
+        came
+    }
+
+    /// Nothing is to be done here but what the media end does first.
+    fn is_at_rest(&self) -> bool {
+        self.gathering.is_none() && self.segments.is_empty() && self.returned.is_empty()
+    }
+
+    /// Looks wherever something may be.
+    fn look(&mut self, hear: impl FnOnce(&[u8; FRAME_BYTES])) -> Option<Came> {
         self.hand_over_if_due();
         self.hand_over_waiting();
         if let Some((id, played_ms)) = self.returned.pop_front() {
             self.marks_outstanding = self.marks_outstanding.saturating_sub(1);
-            return Some(LinkEvent::Mark { id, played_ms });
+            return Some(Came::Event(LinkEvent::Mark { id, played_ms }));
         }
         // Read before the rings, so that what was written before the end is not lost.
         let closed = self.shared.closed.load(Ordering::Acquire);
         if let Some(notice) = self.notices.pop() {
-            return Some(self.event(notice));
+            return Some(Came::Event(self.event(notice)));
         }
-        if let Some(frame) = self.frames.next() {
-            return Some(frame);
+        let frame = self.frames.next_or_hear(hear);
+        if frame.is_some() {
+            return frame;
         }
-        self.take_back(None);
+        self.take_back_if_due();
         if closed && !self.closed_seen {
             self.closed_seen = true;
-            return Some(LinkEvent::Closed);
+            return Some(Came::Event(LinkEvent::Closed));
         }
         None
     }
@@ -318,8 +368,18 @@ impl AgentEnd {
     }
 
     /// Wakes `waker` at the next event. Register first, then call [`Self::next`] until `None`.
-    pub fn register(&self, waker: &Waker) {
+    pub fn register(&mut self, waker: &Waker) {
+        let news = self.shared.news.load(Ordering::Acquire);
+        // A waker that lies there is held by that, so that no other task is where its task is; and it is taken with news.
+        let place = waker.data().addr();
+        if self.registered == Some((place, news)) {
+            return;
+        }
         self.shared.waker.register(waker);
+        // One that came while another was taken was woken, and does not lie there.
+        let lies_there =
+            news.is_multiple_of(NEWS) && self.shared.news.load(Ordering::Acquire) == news;
+        self.registered = lies_there.then_some((place, news));
     }
 
     fn event(&mut self, notice: Notice) -> LinkEvent {
@@ -348,6 +408,7 @@ impl AgentEnd {
         let mut emptied = self.shared.emptied.take();
         while let Some(mut segment) = emptied {
             emptied = segment.next.take();
+            self.taken_back += 1;
             let marks = segment.marks.iter().skip(segment.marks_played.into());
             self.dropped.extend(marks.map(|(_, id)| (*id, segment.played_ms.into())));
             self.keep_spare(segment);
@@ -357,6 +418,15 @@ impl AgentEnd {
             while let Some((_, id)) = self.gathering_cleared.pop_front_if(|mark| mark.0 < epoch) {
                 self.returned.push_back((id, played_ms));
             }
+        }
+    }
+
+    /// Takes them back where they would become many, or where nobody sends the next: each is far from here.
+    fn take_back_if_due(&mut self) {
+        let taken = self.shared.taken.load(Ordering::Acquire);
+        let left = taken.saturating_sub(self.taken_back);
+        if left > LEFT_MAX || (left > 0 && self.sent_units() == 0) {
+            self.take_back(None);
         }
     }
 
@@ -445,152 +515,8 @@ impl Drop for AgentEnd {
             self.segments.push(segment);
         }
         self.segments.hand_over_all(|waiting| self.shared.count(waiting));
-    }
-}
-
-/// The media thread's end of a link. Dropping it reports [`LinkEvent::Closed`] to the agent.
-#[derive(Debug)]
-pub struct MediaEnd {
-    segments: QueueOut,
-    frames: FramesIn,
-    notices: NoticesIn,
-    /// Utterance ends ever taken from the ring.
-    finishes_taken: u64,
-    shared: Arc<Shared>,
-}
-
-impl MediaEnd {
-    /// Gives the agent 20 ms of caller audio, µ-law. False when the agent does not keep up and the
-    /// frame was dropped: it gets silence in its place.
-    pub fn push_frame(&mut self, ulaw: &[u8; FRAME_BYTES]) -> bool {
-        self.frames.push(ulaw)
-    }
-
-    /// Whether the agent hears 16 kHz.
-    #[must_use]
-    pub const fn takes_wide(&self) -> bool {
-        self.frames.takes_wide()
-    }
-
-    /// The same at 16 kHz, of an agent that [takes it](Self::takes_wide).
-    pub fn push_wide_frame(&mut self, wide: &WidePcm) -> bool {
-        self.frames.push_wide(wide)
-    }
-
-    /// Frames that the agent's task has not taken yet: so many ticks it is late.
-    #[must_use]
-    pub fn frames_waiting(&self) -> usize {
-        self.frames.waiting()
-    }
-
-    /// Reports a key; false when it was dropped.
-    pub fn push_digit(&mut self, digit: char) -> bool {
-        self.notices.push(Notice::Digit(digit))
-    }
-
-    /// Reports a played mark; false when it must be tried again.
-    pub fn push_mark(&mut self, id: u64, played_ms: u64) -> bool {
-        self.notices.push(Notice::Mark { id, played_ms: notice::ms(played_ms) })
-    }
-
-    /// Reports a gap of `ms` inside a reply.
-    pub fn push_underrun(&mut self, ms: u32) -> bool {
-        self.notices.push(Notice::Underrun { ms })
-    }
-
-    /// Reports that the caller speaks over the agent, `heard_ms` of whose utterance were played; false when it
-    /// was dropped.
-    pub fn push_barge_in(&mut self, heard_ms: u64) -> bool {
-        self.notices.push(Notice::BargeIn { heard_ms })
-    }
-
-    /// Reports that a finished utterance was played; false when it must be tried again.
-    pub fn push_drained(&mut self) -> bool {
-        self.notices.push(Notice::Drained)
-    }
-
-    /// Reports a clear as done, after its segments were given back; false when it must be tried
-    /// again.
-    pub fn push_cleared(&mut self, epoch: u64, (played_ms, samples): (u64, u64)) -> bool {
-        let played_ms = notice::ms(played_ms);
-        let cleared =
-            Notice::Cleared { epoch: epoch as u32, played_ms, samples: Count::new(samples) };
-        self.notices.push(cleared)
-    }
-
-    /// The clears asked for so far. Segments of an older epoch are not played.
-    #[must_use]
-    pub fn epoch(&self) -> u64 {
-        self.shared.epoch.load(Ordering::Acquire)
-    }
-
-    /// True while the agent asks that nothing be played.
-    #[must_use]
-    pub fn held(&self) -> bool {
-        self.shared.held.load(Ordering::Acquire)
-    }
-
-    /// True when the agent's end was dropped; what is queued can still be played.
-    #[must_use]
-    pub fn agent_gone(&self) -> bool {
-        self.segments.is_abandoned()
-    }
-
-    /// The oldest queued segment, without taking it.
-    #[must_use]
-    pub fn peek(&self) -> Option<&Segment> {
-        self.segments.peek()
-    }
-
-    /// Takes the oldest queued segment.
-    pub fn pop(&mut self) -> Option<Box<Segment>> {
-        let segment = self.segments.pop()?;
-        let taken = self.shared.taken.load(Ordering::Relaxed) + 1;
-        self.shared.taken.store(taken, Ordering::Release);
-        self.finishes_taken += u64::from(segment.finish);
-        Some(segment)
-    }
-
-    /// True when the end of an utterance is queued.
-    #[must_use]
-    pub fn finish_queued(&self) -> bool {
-        self.shared.finishes.load(Ordering::Acquire) > self.finishes_taken
-    }
-
-    /// Gives an emptied or dropped segment back, to be freed by the agent's task.
-    pub fn give_back(&mut self, segment: Box<Segment>) {
-        self.shared.emptied.push(segment);
-    }
-
-    /// Counts `units` as played or dropped.
-    pub fn consumed(&mut self, units: usize) {
-        let consumed = self.shared.consumed.load(Ordering::Relaxed) + units as u64;
-        self.shared.consumed.store(consumed, Ordering::Release);
-    }
-
-    /// Audio in the ring or taken from it and not yet counted as consumed, in units.
-    #[must_use]
-    pub fn queued_units(&self) -> u64 {
-        let consumed = self.shared.consumed.load(Ordering::Relaxed);
-        self.shared.pushed.load(Ordering::Acquire).saturating_sub(consumed)
-    }
-
-    /// Reports [`LinkEvent::Closed`] to the agent, without freeing anything.
-    pub fn hang_up(&self) {
-        self.shared.closed.store(true, Ordering::Release);
-        self.shared.waker.wake();
-    }
-
-    /// Takes what wakes the agent's task, so that many can be woken together; `None`: it is awake.
-    #[must_use]
-    pub fn take_waker(&self) -> Option<Waker> {
-        self.shared.waker.take()
-    }
-}
-
-impl Drop for MediaEnd {
-    fn drop(&mut self) {
-        self.hang_up();
+        // The media end is not to free them.
+        drop(self.shared.emptied.take());
     }
 }
 
@@ -861,5 +787,149 @@ mod tests {
             assert_eq!(agent.next(), None);
         }
         assert!(finished);
+    }
+
+    #[test]
+    fn whatever_the_media_do_is_seen_by_who_had_looked_just_before() {
+        type Does = fn(&mut MediaEnd) -> bool;
+        let all: [(Does, LinkEvent); 8] = [
+            (|media| media.push_frame(&[1; FRAME_BYTES]), LinkEvent::Audio([1; FRAME_BYTES])),
+            (|media| media.push_wide_frame(&[2; 320]), LinkEvent::WideAudio(Box::new([2; 320]))),
+            (|media| media.push_digit('5'), LinkEvent::Digit('5')),
+            (|media| media.push_mark(3, 4), LinkEvent::Mark { id: 3, played_ms: 4 }),
+            (|media| media.push_underrun(5), LinkEvent::Underrun { ms: 5 }),
+            (|media| media.push_barge_in(6), LinkEvent::BargeIn { heard_ms: 6 }),
+            (MediaEnd::push_drained, LinkEvent::Drained),
+            (
+                |media| media.push_cleared(0, (7, 8)),
+                LinkEvent::Cleared { played_ms: 7, samples: 8 },
+            ),
+        ];
+        let (mut media, mut agent) = wide_link();
+        for _ in 0..3 {
+            for (does, event) in &all {
+                agent.register(Waker::noop());
+                assert_eq!([agent.next(), agent.next()], [None, None]);
+                assert!(does(&mut media));
+                assert_eq!(agent.next().as_ref(), Some(event));
+            }
+        }
+        assert_eq!(agent.next(), None);
+        drop(media);
+        assert_eq!([agent.next(), agent.next()], [Some(LinkEvent::Closed), None]);
+    }
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Woken(AtomicU64);
+
+    impl std::task::Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::AcqRel);
+        }
+    }
+
+    #[test]
+    fn who_registers_last_is_woken_once_each_time_something_is_taken_to_it() {
+        let [one, other] = [(), ()].map(|()| Arc::new(Woken::default()));
+        let [first, second] = [&one, &other].map(|woken| Waker::from(Arc::clone(woken)));
+        let times = || [&one, &other].map(|woken| woken.0.load(Ordering::Acquire));
+        let wake = |media: &MediaEnd| media.take_waker().map(Waker::wake).is_some();
+        let (mut media, mut agent) = link();
+        for round in 1..=3 {
+            // As often as it is polled for something else.
+            for _ in 0..3 {
+                agent.register(&first);
+                assert_eq!(agent.next(), None);
+            }
+            assert!(media.push_digit('1') && wake(&media) && !wake(&media));
+            assert_eq!(times(), [round, 0]);
+            assert_eq!(agent.next(), Some(LinkEvent::Digit('1')));
+        }
+        agent.register(&first);
+        agent.register(&second);
+        assert!(wake(&media));
+        assert_eq!(times(), [3, 1]);
+        agent.register(&second);
+        agent.register(&first);
+        drop(media);
+        assert_eq!(times(), [4, 1]);
+    }
+
+    #[test]
+    fn who_waits_is_woken_however_close_to_its_looking_something_comes() {
+        const COUNT: u64 = 10_000;
+        /// Tells a thread that it is woken.
+        struct Bell(std::thread::Thread, AtomicBool);
+        impl std::task::Wake for Bell {
+            fn wake(self: Arc<Self>) {
+                self.1.store(true, Ordering::Release);
+                self.0.unpark();
+            }
+        }
+        let (mut media, mut agent) = link();
+        let heard = Arc::new(AtomicU64::new(0));
+        let told = Arc::clone(&heard);
+        let listens = std::thread::spawn(move || {
+            let bell = Arc::new(Bell(std::thread::current(), AtomicBool::new(true)));
+            let waker = Waker::from(Arc::clone(&bell));
+            while told.load(Ordering::Relaxed) < COUNT {
+                let mut waits = 0;
+                while !bell.1.swap(false, Ordering::AcqRel) {
+                    assert!(waits < 20, "nobody wakes it");
+                    waits += 1;
+                    std::thread::park_timeout(std::time::Duration::from_secs(1));
+                }
+                agent.register(&waker);
+                let events = std::iter::from_fn(|| agent.next()).count() as u64;
+                told.fetch_add(events, Ordering::AcqRel);
+            }
+        });
+        for id in 1..=COUNT {
+            assert!(media.push_mark(id, 0));
+            if let Some(waker) = media.take_waker() {
+                waker.wake();
+            }
+            loop {
+                let is_over = listens.is_finished();
+                if heard.load(Ordering::Acquire) >= id {
+                    break;
+                }
+                assert!(!is_over, "it heard {id}");
+                std::thread::yield_now();
+            }
+        }
+        listens.join().expect("it heard all");
+    }
+
+    #[test]
+    fn segments_that_come_back_wait_for_the_next_and_neither_pile_up_nor_outlast_what_is_played() {
+        let (mut media, mut agent) = link();
+        let left = |media: &MediaEnd, agent: &AgentEnd| {
+            media.shared.taken.load(Ordering::Relaxed) - agent.taken_back
+        };
+        let play = |media: &mut MediaEnd| {
+            let segment = media.pop().expect("queued");
+            media.consumed(segment.units());
+            media.give_back(segment);
+        };
+        let say = |agent: &mut AgentEnd| assert_eq!(agent.push_audio(&[0x55; 160]), 160);
+        (0..8).for_each(|_| say(&mut agent));
+        for _ in 0..50 {
+            play(&mut media);
+            assert_eq!(agent.next(), None);
+            assert_eq!((left(&media, &agent), agent.spare.is_some()), (1, false));
+            say(&mut agent);
+            assert_eq!(left(&media, &agent), 0);
+        }
+        // Nothing more is said for now.
+        for _ in 0..7 {
+            play(&mut media);
+            assert_eq!(agent.next(), None);
+            assert!(left(&media, &agent) <= LEFT_MAX);
+        }
+        play(&mut media);
+        assert_eq!(agent.next(), None);
+        assert_eq!((left(&media, &agent), agent.spare.is_some()), (0, true));
     }
 }

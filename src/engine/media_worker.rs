@@ -751,7 +751,7 @@ mod tests {
         let (ends, _events): (Vec<_>, Vec<_>) = calls.into_iter().unzip();
         let agents = Arc::new(Agents { ends: Mutex::new(ends), heard: Mutex::default() });
         let waker = Waker::from(Arc::clone(&agents));
-        for end in agents.ends.lock().expect("nobody panicked").iter() {
+        for end in agents.ends.lock().expect("nobody panicked").iter_mut() {
             end.register(&waker);
         }
         assert_eq!(thread.run_phase(0), 3);

@@ -43,3 +43,12 @@ pub enum LinkEvent {
     /// The media session is gone. Reported once, last.
     Closed,
 }
+
+/// What came over a link, but for what was heard where it lay.
+#[derive(Debug)]
+pub enum Came {
+    /// 20 ms of µ-law, which were given to who hears them.
+    Heard,
+    /// Something else.
+    Event(LinkEvent),
+}

@@ -3,6 +3,7 @@
 use crate::audio::frame::SILENCE;
 use crate::audio::frame::WIDE_SAMPLES;
 use crate::audio::frame::WidePcm;
+use crate::audio::link::Came;
 use crate::audio::link::FRAME_BYTES;
 use crate::audio::link::LinkEvent;
 use crate::types::cache::fetch;
@@ -155,20 +156,30 @@ impl RingOut {
         }
     }
 
-    fn pop(&mut self) -> Option<LinkEvent> {
+    fn pop(&mut self, hear: impl FnOnce(&[u8; FRAME_BYTES])) -> Option<Came> {
         match self {
-            Self::Narrow(frames) => frames.pop().ok().map(|(_, ulaw)| LinkEvent::Audio(ulaw)),
-            Self::Both(frames) => frames.pop().ok().map(|(_, frame)| match frame {
-                Frame::Narrow(ulaw) => LinkEvent::Audio(ulaw),
-                Frame::Wide(wide) => LinkEvent::WideAudio(Box::new(wide)),
-            }),
+            Self::Narrow(frames) => {
+                let chunk = frames.read_chunk(1).ok()?;
+                let (_, ulaw) = chunk.as_slices().0.first()?;
+                hear(ulaw);
+                chunk.commit_all();
+                Some(Came::Heard)
+            }
+            Self::Both(frames) => match frames.pop().ok()?.1 {
+                Frame::Narrow(ulaw) => {
+                    hear(&ulaw);
+                    Some(Came::Heard)
+                }
+                Frame::Wide(wide) => Some(Came::Event(LinkEvent::WideAudio(Box::new(wide)))),
+            },
         }
     }
 }
 
 impl FramesOut {
-    /// The next 20 ms; silence for each frame that had found no room, so that the agent's clock is the call's.
-    pub(super) fn next(&mut self) -> Option<LinkEvent> {
+    /// The next 20 ms, which `hear` is given if they are µ-law; silence for each frame that had found no room, so that the
+    /// agent's clock is the call's.
+    pub(super) fn next_or_hear(&mut self, hear: impl FnOnce(&[u8; FRAME_BYTES])) -> Option<Came> {
         let (number, is_wide) = self.ring.peek()?;
         let missing = number.wrapping_sub(self.given);
         if missing > MISSING_MAX {
@@ -177,16 +188,30 @@ impl FramesOut {
         let is_next = number == self.given;
         self.given = self.given.wrapping_add(1);
         if is_next {
-            return self.ring.pop();
+            return self.ring.pop(hear);
         }
-        let silence = || LinkEvent::WideAudio(Box::new([0; WIDE_SAMPLES]));
-        Some(if is_wide { silence() } else { LinkEvent::Audio(SILENCE) })
+        if is_wide {
+            return Some(Came::Event(LinkEvent::WideAudio(Box::new([0; WIDE_SAMPLES]))));
+        }
+        hear(&SILENCE);
+        Some(Came::Heard)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    impl FramesOut {
+        /// The next 20 ms as an event.
+        fn next(&mut self) -> Option<LinkEvent> {
+            let mut audio = None;
+            match self.next_or_hear(|frame| audio = Some(LinkEvent::Audio(*frame)))? {
+                Came::Heard => audio,
+                Came::Event(event) => Some(event),
+            }
+        }
+    }
 
     fn all(out: &mut FramesOut) -> Vec<LinkEvent> {
         std::iter::from_fn(|| out.next()).collect()
@@ -244,5 +269,20 @@ mod tests {
         let silence = LinkEvent::WideAudio(Box::new([0; WIDE_SAMPLES]));
         let last = LinkEvent::WideAudio(Box::new([6; WIDE_SAMPLES]));
         assert_eq!(all(&mut out), [silence, last]);
+    }
+
+    #[test]
+    fn a_frame_is_heard_where_it_lies_and_its_place_is_free_after_that() {
+        let (mut into, mut out) = ring(false);
+        let mut heard = Vec::new();
+        for round in 0..3 * AGENT_FRAMES_MAX {
+            assert!(into.push(&[round as u8; FRAME_BYTES]));
+            let came = out.next_or_hear(|frame| heard.push(*frame));
+            assert!(matches!(came, Some(Came::Heard)));
+            assert_eq!(into.waiting(), 0);
+        }
+        assert!(out.next_or_hear(|_| panic!("there is none")).is_none());
+        let said = (0..3 * AGENT_FRAMES_MAX).map(|round| [round as u8; FRAME_BYTES]);
+        assert!(said.eq(heard));
     }
 }

@@ -64,20 +64,31 @@ impl QueueIn {
     /// of it before, so that it counts what is played not before it does this.
     pub(super) fn hand_over(&mut self, count: impl FnOnce(&Waiting)) {
         // Mostly so, and then what the other thread writes is left alone.
-        if self.waiting.newest.is_none() {
+        if self.is_empty() {
             return;
         }
-        let taken = self.places.buffer().capacity() - self.places.slots();
-        let is_due = self.waiting.finishes > 0
-            || self.waiting.segments > 2 * taken.saturating_sub(ALONE_MAX as usize);
-        if is_due && self.places.slots() > 1 {
+        // Of the places that were seen to be free none is taken since but by this end: where they are enough, how many more
+        // there are by now need not be known.
+        if self.is_due(self.places.cached_slots()) || self.is_due(self.places.slots()) {
             self.hand_over_all(count);
         }
     }
 
+    /// Whether what waits is worth a place, where so many are free: the more are, the sooner it is.
+    fn is_due(&self, free: usize) -> bool {
+        let taken = self.places.buffer().capacity() - free;
+        let is_long = self.waiting.segments > 2 * taken.saturating_sub(ALONE_MAX as usize);
+        free > 1 && (is_long || self.waiting.finishes > 0)
+    }
+
+    /// Nothing waits.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.waiting.newest.is_none()
+    }
+
     /// Hands over all that waits, in the last place too.
     pub(super) fn hand_over_all(&mut self, count: impl FnOnce(&Waiting)) {
-        if self.waiting.newest.is_none() {
+        if self.is_empty() {
             return;
         }
         let Ok(place) = self.places.write_chunk_uninit(1) else { return };
