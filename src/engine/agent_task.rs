@@ -1,6 +1,7 @@
 //! The task of one agent: drives its `AgentSession` with the WebSocket, the link to the media thread
 //! and the clock.
 
+mod alarm;
 mod connection;
 mod handle;
 mod playing;
@@ -12,10 +13,13 @@ use crate::agent::session::Input;
 use crate::agent::session::Output;
 use crate::agent::session::PeerClose;
 use crate::audio::link::AgentEnd;
+use crate::audio::link::Came;
+use crate::audio::link::FRAME_BYTES;
 use crate::audio::link::LinkEvent;
 use crate::clock;
 use crate::engine::agent_health::AgentHealth;
 use crate::engine::agent_health::Watch;
+use crate::engine::agent_task::alarm::Alarm;
 use crate::engine::agent_task::connection::Connection;
 use crate::engine::agent_task::connection::Dial;
 use crate::engine::agent_task::connection::Dialling;
@@ -38,14 +42,10 @@ use bytes::Bytes;
 use std::collections::VecDeque;
 use std::future::Future;
 use std::future::poll_fn;
-use std::pin::Pin;
 use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
-use tokio::time::Sleep;
-use tokio::time::sleep_until;
 use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::Message;
 use tracing::Instrument;
@@ -152,24 +152,25 @@ fn spawn(
     let (commands_in, commands) = mailbox::bounded(COMMANDS_MAX);
     let mut task = Task {
         session: agent.session,
-        dialling: agent.dialling,
         watch: agent.watch,
+        commands,
+        socket: None,
+        dial: None,
+        alarm: Alarm::default(),
+        now: None,
+        level: 0,
         served: false,
         next: agent.next,
         skipped: false,
-        fault: None,
-        ready_at: None,
+        full: false,
+        over: false,
+        pending: VecDeque::new(),
         end,
         events,
-        commands,
-        dial: None,
+        dialling: agent.dialling,
+        fault: None,
+        ready_at: None,
         dialled_at: None,
-        socket: None,
-        pending: VecDeque::new(),
-        full: false,
-        level: 0,
-        timer: None,
-        over: false,
     };
     // The task lies in its future once: taken by value by what it awaits, it would lie there twice.
     let life = async move {
@@ -182,41 +183,46 @@ fn spawn(
     AgentHandle::new(commands_in)
 }
 
+// In this order, because the first is what is used whenever the task is polled, and nothing of it is in a cache by then.
+#[repr(C)]
 struct Task {
     session: AgentSession,
-    dialling: Dialling,
     watch: Option<Box<Watch>>,
+    commands: mailbox::Receiver<Command>,
+    /// By pointer: it is most of a task's size, and built-in agents have none.
+    socket: Option<Box<Connection>>,
+    dial: Option<Dial>,
+    alarm: Alarm,
+    /// When the task was polled, until it waits: what happens in one go happens at one moment.
+    now: Option<Moment>,
+    /// What the session was last told that waits to be played, in ms.
+    level: u32,
     /// It knows that the agent serves, since it was last asked to let it be dialled.
     served: bool,
     next: bool,
     /// The circuit lets no call through.
     skipped: bool,
+    full: bool,
+    over: bool,
+    /// What the link did not take yet; while there is any, nothing is read from the agent.
+    pending: VecDeque<Pending>,
+    end: AgentEnd,
+    events: mailbox::Sender<AgentEvent>,
+    dialling: Dialling,
     /// What became of its last dial or connection, where that is known.
     fault: Option<FaultWord>,
     /// Since when the agent is there.
     ready_at: Option<Moment>,
-    end: AgentEnd,
-    events: mailbox::Sender<AgentEvent>,
-    commands: mailbox::Receiver<Command>,
-    dial: Option<Dial>,
     /// When the agent was dialled first, until it is there.
     dialled_at: Option<Moment>,
-    /// By pointer: it is most of a task's size, and built-in agents have none.
-    socket: Option<Box<Connection>>,
-    /// What the link did not take yet; while there is any, nothing is read from the agent.
-    pending: VecDeque<Pending>,
-    full: bool,
-    /// What the session was last told that waits to be played, in ms.
-    level: u32,
-    timer: Option<(Moment, Pin<Box<Sleep>>)>,
-    over: bool,
 }
 
 /// What the task woke up for.
 enum Wake {
     Command(Command),
     Deadline,
-    Link(LinkEvent),
+    /// Something of the link, which was handled where it came.
+    Link,
     /// A dial that the circuit does not let through.
     Skipped,
     Dialled(Box<Result<Connection, ConnectError>>),
@@ -229,7 +235,6 @@ impl Task {
         self.session.handle(clock::now(), Input::Started, &mut out);
         self.perform(&mut out).await;
         while !self.over {
-            self.arm_timer();
             let wake = poll_fn(|cx| self.poll(cx, &mut out)).await;
             self.handle(wake, &mut out);
             self.perform(&mut out).await;
@@ -259,38 +264,41 @@ impl Task {
         self.socket
     }
 
-    fn arm_timer(&mut self) {
-        let Some(deadline) = self.session.deadline() else {
-            self.timer = None;
-            return;
-        };
-        let instant = || Instant::from_std(clock::instant(deadline));
-        match &mut self.timer {
-            Some((armed, _)) if *armed == deadline => {}
-            Some((armed, sleep)) => {
-                sleep.as_mut().reset(instant());
-                *armed = deadline;
-            }
-            None => self.timer = Some((deadline, Box::pin(sleep_until(instant())))),
-        }
+    /// The present, as of when the task was polled.
+    fn now(&mut self) -> Moment {
+        *self.now.get_or_insert_with(clock::now)
     }
 
     fn poll(&mut self, cx: &mut Context<'_>, out: &mut Vec<Output>) -> Poll<Wake> {
+        let now = self.now();
+        let wake = self.look(now, cx, out);
+        if wake.is_pending() {
+            self.alarm.set(self.session.deadline(), now, cx);
+            self.now = None;
+        }
+        wake
+    }
+
+    fn look(&mut self, now: Moment, cx: &mut Context<'_>, out: &mut Vec<Output>) -> Poll<Wake> {
         if std::mem::take(&mut self.skipped) {
             return Poll::Ready(Wake::Skipped);
         }
         if let Poll::Ready(command) = self.commands.poll_recv(cx) {
             return Poll::Ready(Wake::Command(command.unwrap_or(Command::End)));
         }
-        if let Some((_, sleep)) = &mut self.timer
-            && sleep.as_mut().poll(cx).is_ready()
-        {
-            self.timer = None;
+        if self.alarm.take_due(now) {
             return Poll::Ready(Wake::Deadline);
         }
         self.end.register(cx.waker());
-        if let Some(event) = self.end.next() {
-            return Poll::Ready(Wake::Link(event));
+        let session = &mut self.session;
+        let hear = |frame: &[u8; FRAME_BYTES]| session.handle(now, Input::Audio(frame), out);
+        match self.end.next_or_hear(hear) {
+            Some(Came::Heard) => return Poll::Ready(Wake::Link),
+            Some(Came::Event(event)) => {
+                self.handle_link(now, event, out);
+                return Poll::Ready(Wake::Link);
+            }
+            None => {}
         }
         if let Some(dial) = &mut self.dial
             && let Poll::Ready(result) = dial.as_mut().poll(cx)
@@ -300,12 +308,12 @@ impl Task {
         }
         let Some(socket) = &mut self.socket else { return Poll::Pending };
         let session = &mut self.session;
-        let hear = |text: &str| session.handle(clock::now(), Input::Text(text.as_bytes()), out);
+        let hear = |text: &str| session.handle(now, Input::Text(text.as_bytes()), out);
         socket.poll(self.full, cx, hear).map(Wake::Heard)
     }
 
     fn handle(&mut self, wake: Wake, out: &mut Vec<Output>) {
-        let now = clock::now();
+        let now = self.now();
         let session = &mut self.session;
         match wake {
             Wake::Command(Command::Answered) => session.handle(now, Input::CallAnswered, out),
@@ -330,7 +338,7 @@ impl Task {
             }
             Wake::Command(Command::End) => self.call_ended(now, out),
             Wake::Deadline => session.handle(now, Input::DeadlineReached, out),
-            Wake::Link(event) => self.handle_link(now, event, out),
+            Wake::Link => {}
             Wake::Skipped => session.handle(now, Input::ConnectSkipped, out),
             Wake::Dialled(result) => match *result {
                 Ok(connection) => {
@@ -441,42 +449,42 @@ impl Task {
                 Output::Ready => {
                     (self.ready_at, self.fault) = (Some(clock::now()), None);
                     self.note_connect("connected");
-                    tell(&self.events, AgentEvent::Ready).await;
+                    self.tell(AgentEvent::Ready).await;
                 }
                 Output::Failed(cause) => {
                     self.over = true;
                     self.note_connect("failed");
                     self.note_failure(cause);
                     let fault = self.fault();
-                    tell(&self.events, AgentEvent::Failed(cause, fault)).await;
+                    self.tell(AgentEvent::Failed(cause, fault)).await;
                 }
                 Output::Lost(cause) => {
                     self.over = true;
                     self.note_failure(cause);
                     let fault = self.fault();
-                    tell(&self.events, AgentEvent::Lost(cause, fault)).await;
+                    self.tell(AgentEvent::Lost(cause, fault)).await;
                 }
                 Output::Interrupted(cause) => {
                     self.note_failure(cause);
                     let fault = self.fault();
-                    tell(&self.events, AgentEvent::Interrupted(cause, fault)).await;
+                    self.tell(AgentEvent::Interrupted(cause, fault)).await;
                 }
-                Output::Missed => tell(&self.events, AgentEvent::Missed).await,
+                Output::Missed => self.tell(AgentEvent::Missed).await,
                 Output::Resumed => {
                     (self.ready_at, self.fault) = (Some(clock::now()), None);
-                    tell(&self.events, AgentEvent::Resumed).await;
+                    self.tell(AgentEvent::Resumed).await;
                 }
                 Output::HangupRequested => {
                     self.note_served();
-                    tell(&self.events, AgentEvent::HangupRequested).await;
+                    self.tell(AgentEvent::HangupRequested).await;
                 }
                 Output::TransferRequested(to) => {
-                    tell(&self.events, AgentEvent::TransferRequested(to)).await;
+                    self.tell(AgentEvent::TransferRequested(to)).await;
                 }
                 Output::DigitsRequested(digits) => {
-                    tell(&self.events, AgentEvent::DigitsRequested(digits)).await;
+                    self.tell(AgentEvent::DigitsRequested(digits)).await;
                 }
-                Output::Said(said) => tell(&self.events, AgentEvent::Said(said)).await,
+                Output::Said(said) => self.tell(AgentEvent::Said(said)).await,
             }
         }
     }
@@ -501,7 +509,7 @@ impl Task {
         let (dial, awaited) = self.dialling.dial(again);
         self.dial = Some(dial);
         if let Some(connection) = awaited {
-            tell(&self.events, AgentEvent::Awaited(connection)).await;
+            self.tell(AgentEvent::Awaited(connection)).await;
         }
     }
 
@@ -547,11 +555,13 @@ impl Task {
             socket.write(message);
         }
     }
-}
 
-async fn tell(events: &mailbox::Sender<AgentEvent>, event: AgentEvent) {
-    // A call that is gone drops its handle too, which ends this task.
-    if let Err(unheard) = events.send(event).await {
-        tracing::trace!(event = ?unheard, "the call is gone already");
+    async fn tell(&mut self, event: AgentEvent) {
+        // A call that is gone drops its handle too, which ends this task.
+        if let Err(unheard) = self.events.send(event).await {
+            tracing::trace!(event = ?unheard, "the call is gone already");
+        }
+        // There may have been no room for long.
+        self.now = None;
     }
 }

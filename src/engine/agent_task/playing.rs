@@ -3,7 +3,6 @@
 use crate::agent::session::Input;
 use crate::agent::session::Output;
 use crate::audio::link::WIDE_UNIT_BYTES;
-use crate::clock;
 use crate::engine::agent_task::Task;
 use crate::types::limit::AGENT_PLAYOUT_MS_MAX;
 use bytes::Buf;
@@ -70,14 +69,16 @@ impl Task {
             let waits = self.pending.iter().map(Pending::ms).sum::<u32>() + self.end.queued_ms();
             if waits != self.level {
                 self.level = waits;
-                self.session.handle(clock::now(), Input::Level(waits), out);
+                let now = self.now();
+                self.session.handle(now, Input::Level(waits), out);
             }
         }
         let full = !self.pending.is_empty() || self.end.queued_ms() >= AGENT_PLAYOUT_MS_MAX;
         if full != self.full {
             self.full = full;
             let input = if full { Input::PlayoutFull } else { Input::PlayoutRoom };
-            self.session.handle(clock::now(), input, out);
+            let now = self.now();
+            self.session.handle(now, input, out);
         }
     }
 }
