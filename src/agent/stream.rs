@@ -40,11 +40,30 @@ const DRAIN_MAX: Duration = Duration::from_secs(600);
 const CLOSE_NORMAL: u16 = 1000;
 
 /// One connection with an agent.
+// First what 20 ms of audio need, one way or the other: no line of it is in a cache by then, so that few are better.
 #[derive(Debug)]
+#[repr(C)]
 pub struct AgentStream {
     state: State,
     dialect: Box<dyn Dialect>,
-    connect_timeout: Duration,
+    /// The connection broke in the call and is made anew.
+    broken: Option<Box<Broken>>,
+    answered: bool,
+    /// Another agent led the call before.
+    took_over: bool,
+    /// The agent was heard over the present connection.
+    spoke: bool,
+    /// It wants its audio to wait.
+    held: bool,
+    /// How often it broke.
+    breaks: u32,
+    /// When the agent has to be heard.
+    words_due: Option<Moment>,
+    /// When `wishes` are granted although nothing tells that what was queued before them was played.
+    wishes_due: Option<Moment>,
+    liveness: Liveness,
+    outbox: Outbox,
+    counters: AgentCounters,
     /// What a message asked for; empty but while it is obeyed.
     acts: Vec<Act>,
     /// Marks queued behind audio, oldest first.
@@ -52,31 +71,14 @@ pub struct AgentStream {
     next_mark: u64,
     /// What is to happen once what was queued before it was played.
     wishes: VecDeque<Wish>,
-    /// When they are granted although nothing tells that it was.
-    wishes_due: Option<Moment>,
     /// So many [`Input::Drained`] to come belong to no wish: they end what was said before a connection broke,
     /// or stood for the end of a call that is not wanted any more.
     stale_drains: usize,
-    outbox: Outbox,
-    liveness: Liveness,
-    answered: bool,
-    counters: AgentCounters,
+    connect_timeout: Duration,
     blamed: Blamed,
     faults: FaultPolicy,
     /// What was said so far.
     story: Story,
-    /// Another agent led the call before.
-    took_over: bool,
-    /// The connection broke in the call and is made anew.
-    broken: Option<Box<Broken>>,
-    /// How often it broke.
-    breaks: u32,
-    /// The agent was heard over the present connection.
-    spoke: bool,
-    /// When it has to be heard.
-    words_due: Option<Moment>,
-    /// It wants its audio to wait.
-    held: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,26 +117,26 @@ impl AgentStream {
         Self {
             state: State::Idle,
             dialect,
-            connect_timeout,
+            broken: None,
+            answered: false,
+            took_over: false,
+            spoke: false,
+            held: false,
+            breaks: 0,
+            words_due: None,
+            wishes_due: None,
+            liveness: Liveness::default(),
+            outbox: Outbox::default(),
+            counters: AgentCounters::default(),
             acts: Vec::new(),
             marks: VecDeque::new(),
             next_mark: 0,
             wishes: VecDeque::new(),
-            wishes_due: None,
             stale_drains: 0,
-            outbox: Outbox::default(),
-            liveness: Liveness::default(),
-            answered: false,
-            counters: AgentCounters::default(),
+            connect_timeout,
             blamed: Blamed::default(),
             faults: FaultPolicy::NONE,
             story: Story::default(),
-            took_over: false,
-            broken: None,
-            breaks: 0,
-            spoke: false,
-            words_due: None,
-            held: false,
         }
     }
 
