@@ -1,7 +1,8 @@
 //! `Metered`: a connection with an agent that knows how much it has read of messages nobody is through with yet, and
 //! pays for what is more than a little of it from the budget of the node: one long message is nobody's trouble, a
 //! thousand at once would be everybody's. And that knows whether its reader holds the beginning of a message, so that one
-//! that comes alone can be read past that.
+//! that comes alone can be read past that. And that keeps what the network did not take of a message written past its
+//! writer, before which it writes nothing else.
 
 use crate::types::limit::AGENT_MESSAGES_BYTES_MAX;
 use std::io;
@@ -11,6 +12,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
+use std::task::Waker;
 use std::task::ready;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
@@ -68,6 +70,8 @@ pub struct Metered<S> {
     unknown: usize,
     /// Read past its reader, which is to get them after all.
     ahead: Vec<u8>,
+    /// Written past its writer, and not taken by the network yet: it goes before all that is written later.
+    rest: Vec<u8>,
 }
 
 impl<S> Metered<S> {
@@ -77,7 +81,7 @@ impl<S> Metered<S> {
     }
 
     const fn paying(stream: S, budget: &'static MessageBudget) -> Self {
-        Self { stream, budget, read: 0, held: 0, unknown: 0, ahead: Vec::new() }
+        Self { stream, budget, read: 0, held: 0, unknown: 0, ahead: Vec::new(), rest: Vec::new() }
     }
 
     /// What it reads from.
@@ -194,15 +198,21 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write(cx, bytes)
+        let this = self.get_mut();
+        ready!(this.poll_rest(cx))?;
+        Pin::new(&mut this.stream).poll_write(cx, bytes)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_flush(cx)
+        let this = self.get_mut();
+        ready!(this.poll_rest(cx))?;
+        Pin::new(&mut this.stream).poll_flush(cx)
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.get_mut().stream).poll_shutdown(cx)
+        let this = self.get_mut();
+        ready!(this.poll_rest(cx))?;
+        Pin::new(&mut this.stream).poll_shutdown(cx)
     }
 
     fn poll_write_vectored(
@@ -210,11 +220,54 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Metered<S> {
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.get_mut().stream).poll_write_vectored(cx, pieces)
+        let this = self.get_mut();
+        ready!(this.poll_rest(cx))?;
+        Pin::new(&mut this.stream).poll_write_vectored(cx, pieces)
     }
 
     fn is_write_vectored(&self) -> bool {
         self.stream.is_write_vectored()
+    }
+}
+
+impl<S: AsyncWrite + Unpin> Metered<S> {
+    /// Writes a whole frame past the writer of this, which must hold nothing that it did not write. Says whether the network
+    /// took all of it. If not, the rest is kept, and somebody has to [write](Self::poll_rest) it: nobody is woken for it here.
+    pub fn write_past(&mut self, frame: &[u8]) -> bool {
+        let taken = if self.rest.is_empty() { self.write_now(frame) } else { 0 };
+        let rest = frame.get(taken..).unwrap_or_default();
+        self.rest.extend_from_slice(rest);
+        rest.is_empty()
+    }
+
+    /// How much of `bytes` the network takes at once.
+    fn write_now(&mut self, bytes: &[u8]) -> usize {
+        let mut nobody = Context::from_waker(Waker::noop());
+        match Pin::new(&mut self.stream).poll_write(&mut nobody, bytes) {
+            Poll::Ready(Ok(taken)) => taken,
+            // What is wrong with the connection is found again by whoever writes the rest.
+            Poll::Ready(Err(_)) | Poll::Pending => 0,
+        }
+    }
+
+    /// Writes what the network did not take of what went past the writer.
+    ///
+    /// # Errors
+    /// Those of the connection, and `WriteZero` where it takes nothing any more.
+    pub fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.rest.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        while !self.rest.is_empty() {
+            let taken = ready!(Pin::new(&mut self.stream).poll_write(cx, &self.rest))?;
+            if taken == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            self.rest.drain(..taken.min(self.rest.len()));
+        }
+        // Networks that take no more are rare, and connections are many.
+        self.rest = Vec::new();
+        Poll::Ready(Ok(()))
     }
 }
 
@@ -223,6 +276,7 @@ mod tests {
     use super::*;
     use std::future::poll_fn;
     use tokio::io::AsyncReadExt;
+    use tokio::io::AsyncWriteExt;
 
     /// Two connections that bring `most` bytes each, which pay from the same budget.
     fn pair(budget: &'static MessageBudget, bytes: &'static [u8]) -> [Metered<&'static [u8]>; 2] {
@@ -260,6 +314,45 @@ mod tests {
         assert!(!stream.is_drained(), "there is more than that");
         assert!(!past(&mut stream, b"anything").await, "the end is for its reader");
         assert_eq!(stream.read(&mut buffer).await.expect("its end"), 0);
+    }
+
+    #[tokio::test]
+    async fn what_the_network_did_not_take_goes_before_all_that_is_written_later() {
+        for room in 1..12 {
+            let (stream, mut peer) = tokio::io::duplex(room);
+            let mut stream = Metered::new(stream);
+            assert_eq!(stream.write_past(b"one two"), room >= 7);
+            assert_eq!(stream.rest.len(), 7_usize.saturating_sub(room));
+            assert!(!stream.write_past(b" three"), "it goes behind what waits, or waits itself");
+            assert_eq!(stream.rest.len(), 13 - room);
+            let rest = poll_fn(|cx| Poll::Ready(stream.poll_rest(cx).is_pending()));
+            assert!(rest.await, "nobody reads yet");
+            let written = async {
+                stream.write_all(b" four").await.expect("it is read");
+                stream.shutdown().await.expect("it is read");
+                assert_eq!(stream.rest.capacity(), 0, "no room is kept for what is gone");
+            };
+            let mut all = Vec::new();
+            let ((), read) = tokio::join!(written, peer.read_to_end(&mut all));
+            read.expect("it ends");
+            assert_eq!(all, b"one two three four", "{room} at once");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_left_of_a_frame_is_flushed_and_fails_with_its_connection() {
+        let (stream, mut peer) = tokio::io::duplex(3);
+        let mut stream = Metered::new(stream);
+        assert!(!stream.write_past(b"frame"));
+        let mut read = [0; 5];
+        let (flushed, all) = tokio::join!(stream.flush(), peer.read_exact(&mut read));
+        flushed.expect("it is read");
+        all.expect("it is all there");
+        assert_eq!(&read, b"frame");
+        assert!(!stream.write_past(b"frame"));
+        drop(peer);
+        let broken = poll_fn(|cx| stream.poll_rest(cx)).await;
+        assert_eq!(broken.expect_err("nobody is there").kind(), io::ErrorKind::BrokenPipe);
     }
 
     #[tokio::test]
