@@ -15,6 +15,7 @@ use rustls::RootCertStore;
 use rustls::client::WantsClientCert;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::PrivateKeyDer;
+use rustls::pki_types::ServerName;
 use rustls::pki_types::pem::PemObject;
 use socket2::TcpKeepalive;
 use std::io;
@@ -31,10 +32,9 @@ use tokio::io::AsyncWrite;
 use tokio::net::TcpStream;
 use tokio::net::lookup_host;
 use tokio::time::timeout;
-use tokio_tungstenite::Connector;
-use tokio_tungstenite::MaybeTlsStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::client_async_tls_with_config;
 use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::Message;
@@ -51,7 +51,7 @@ mod short;
 pub type WebSocket = WebSocketStream<Metered<TcpStream>>;
 
 /// The same over TLS, which takes a kilobyte more.
-pub type SecureWebSocket = WebSocketStream<MaybeTlsStream<Metered<TcpStream>>>;
+pub type SecureWebSocket = WebSocketStream<Metered<TlsStream<TcpStream>>>;
 
 /// The same of an agent that dialled us.
 pub type CameWebSocket = WebSocketStream<Metered<TokioIo<Upgraded>>>;
@@ -64,7 +64,7 @@ const READ_BUFFER_BYTES: usize = 1_024;
 /// The same of one that we opened, for one such frame: those that come alone are not read by it.
 const DIALLED_READ_BUFFER_BYTES: usize = 512;
 
-/// The same over TLS, where the buffer of the handshake, which has so many, lives on.
+/// The same over TLS, where messages mostly are longer.
 const SECURE_READ_BUFFER_BYTES: usize = 4_096;
 
 /// A WebSocket that we opened.
@@ -298,31 +298,40 @@ pub async fn connect(
     let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
     let port = request.uri().port_u16().unwrap_or(if secure { 443 } else { 80 });
     let socket = roots.connect((host, port), secure).await?;
-    let socket = Metered::new(socket);
-    let opened = match tls {
-        None => shake_hands(request, socket).await.map(Dialled::Plain),
-        Some(tls) => {
-            let (connector, config) = (Connector::Rustls(tls), config(SECURE_READ_BUFFER_BYTES));
-            client_async_tls_with_config(request, socket, Some(config), Some(connector))
-                .await
-                .map(|(socket, _)| Dialled::Secure(Box::new(socket)))
-        }
+    let failed = |error| ConnectError::Handshake(Box::new(error));
+    let Some(tls) = tls else {
+        let opened = shake_hands(request, socket, DIALLED_READ_BUFFER_BYTES).await;
+        return opened.map(Dialled::Plain).map_err(failed);
     };
-    opened.map_err(|error| ConnectError::Handshake(Box::new(error)))
+    let socket = encrypt(tls, host, socket).await.map_err(failed)?;
+    let opened = shake_hands(request, socket, SECURE_READ_BUFFER_BYTES).await;
+    opened.map(|socket| Dialled::Secure(Box::new(socket))).map_err(failed)
+}
+
+/// TLS with `host` over a connection to it.
+async fn encrypt(
+    tls: Arc<ClientConfig>,
+    host: &str,
+    socket: TcpStream,
+) -> Result<TlsStream<TcpStream>, tungstenite::Error> {
+    let name = ServerName::try_from(host.to_owned());
+    let name = name.map_err(|_| tungstenite::error::TlsError::InvalidDnsName)?;
+    Ok(TlsConnector::from(tls).connect(name, socket).await?)
 }
 
 /// Opens a WebSocket over a connection. tungstenite would go on with the buffer of its handshake, which is four times
 /// what a WebSocket needs: so no more than the handshake is read into that, and the WebSocket gets one of its own.
 async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     request: tungstenite::handshake::client::Request,
-    socket: Metered<S>,
+    socket: S,
+    read_buffer_bytes: usize,
 ) -> Result<WebSocketStream<Metered<S>>, tungstenite::Error> {
-    let config = config(DIALLED_READ_BUFFER_BYTES);
+    let (config, socket) = (config(read_buffer_bytes), Metered::new(socket));
     let handshake = client_async_with_config(request, ToHead::new(socket), Some(config));
     let (mut socket, beyond) = handshake.await?.0.into_inner().into_parts();
     socket.begin_with(beyond.len());
     // Given with its room, which the library remembers when it needs another.
-    let mut buffer = Vec::with_capacity(DIALLED_READ_BUFFER_BYTES.max(beyond.len()));
+    let mut buffer = Vec::with_capacity(read_buffer_bytes.max(beyond.len()));
     buffer.extend_from_slice(&beyond);
     Ok(WebSocketStream::from_partially_read(socket, buffer, Role::Client, Some(config)).await)
 }
@@ -348,9 +357,9 @@ pub async fn connect_tcp(address: &str, roots: &TrustRoots) -> Result<TcpStream,
 
 /// Whether there may be something to read from `connection`, all of which was read before: cheaper than to try it, for which
 /// a buffer is filled with zeros first.
-pub fn poll_readable(connection: &Metered<TcpStream>, cx: &mut Context<'_>) -> Poll<()> {
+pub fn poll_readable(connection: &TcpStream, cx: &mut Context<'_>) -> Poll<()> {
     // What is wrong with a connection is found out by reading from it.
-    connection.stream().poll_read_ready(cx).map(|_| ())
+    connection.poll_read_ready(cx).map(|_| ())
 }
 
 /// Whether `message`, which was read from `connection`, was alone in that and is short: then the next may be.
@@ -367,16 +376,6 @@ pub fn poll_alone(
     hear: impl FnOnce(&str),
 ) -> Poll<bool> {
     connection.poll_past::<SHORT_BYTES>(cx, |come| short::text_alone(come).map(hear).is_some())
-}
-
-/// Nothing is kept any more of the messages that were read from `socket`.
-pub fn done_with_messages(socket: &mut SecureWebSocket) {
-    match socket.get_mut() {
-        MaybeTlsStream::Plain(stream) => stream.done(),
-        MaybeTlsStream::Rustls(stream) => stream.get_mut().0.done(),
-        // There are no others here.
-        _ => (),
-    }
 }
 
 fn request(

@@ -437,8 +437,10 @@ impl Wire {
     /// Whether there may be something to read, where that can be told without reading.
     fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<()> {
         match self {
-            Self::WebSocket(stream) => websocket::poll_readable(stream.get_ref(), cx),
-            Self::Secure(stream) => websocket::poll_readable(stream.get_ref().get_ref(), cx),
+            Self::WebSocket(stream) => websocket::poll_readable(stream.get_ref().stream(), cx),
+            Self::Secure(stream) => {
+                websocket::poll_readable(stream.get_ref().stream().get_ref().0, cx)
+            }
             Self::Came(_) | Self::Tcp(..) => Poll::Ready(()),
         }
     }
@@ -484,7 +486,7 @@ impl Wire {
     fn done(&mut self) {
         match self {
             Self::WebSocket(stream) => stream.get_mut().done(),
-            Self::Secure(stream) => websocket::done_with_messages(stream),
+            Self::Secure(stream) => stream.get_mut().done(),
             Self::Came(stream) => stream.get_mut().done(),
             Self::Tcp(..) => (),
         }
