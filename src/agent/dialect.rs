@@ -48,10 +48,10 @@ pub trait Dialect: Debug + Send {
         None
     }
 
-    /// The message that tells the agent of a frame, where [`Self::tell`] would make one [`Act::Send`] of its
-    /// [`News::Audio`] and nothing else. `None` decides nothing.
-    fn message_of(&mut self, _: &[u8; FRAME_BYTES]) -> Option<Message> {
-        None
+    /// Appends to `text` the message that tells the agent of a frame, where [`Self::tell`] would make one
+    /// [`Act::Send`] of text of its [`News::Audio`] and nothing else. `false` decides nothing, and appends nothing.
+    fn write_frame(&mut self, _: &[u8; FRAME_BYTES], _: &mut Vec<u8>) -> bool {
+        false
     }
 
     /// Whether the agent can be asked whether it is alive.

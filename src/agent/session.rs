@@ -293,6 +293,16 @@ impl AgentSession {
         }
     }
 
+    /// Appends to `text` the message that tells the agent of 20 ms of the caller, where [`Input::Audio`] would make one
+    /// [`Output::Send`] of them and nothing else: they are told by that then. `false` decides nothing, and appends
+    /// nothing.
+    pub fn write_frame(&mut self, frame: &[u8; FRAME_BYTES], text: &mut Vec<u8>) -> bool {
+        match &mut self.mind {
+            Mind::Stream(stream) => stream.write_frame(frame, text),
+            Mind::BuiltIn { .. } => false,
+        }
+    }
+
     /// The next moment at which this wants [`Input::DeadlineReached`].
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {

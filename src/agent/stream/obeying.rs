@@ -14,6 +14,7 @@ use crate::agent::stream::DRAIN_MAX;
 use crate::agent::stream::State;
 use crate::agent::stream::grant;
 use crate::agent::stream::lost;
+use crate::audio::link::FRAME_BYTES;
 use crate::audio::link::REPLY_END;
 use crate::types::cause::HangupCause;
 use crate::types::limit::AGENT_GARBAGE_MAX;
@@ -153,15 +154,19 @@ impl AgentStream {
         if matches!(news, News::Audio(_) | News::WideAudio(_)) {
             self.counters.frames_sent += 1;
         }
-        if let News::Audio(frame) = news
-            && let Some(message) = self.dialect.message_of(frame)
-        {
-            out.push(sent(message));
-            return self.state;
-        }
         let mut acts = std::mem::take(&mut self.acts);
         self.dialect.tell(news, &mut acts);
         self.carry_out(now, acts, out)
+    }
+
+    /// Appends to `text` the message that tells the agent of a frame of the caller, where
+    /// [`Input::Audio`](crate::agent::session::Input::Audio) would make one [`Output::Send`] of it and nothing else.
+    /// Most are told so, past the list of acts and without a message of their own; `false` decides nothing.
+    pub fn write_frame(&mut self, frame: &[u8; FRAME_BYTES], text: &mut Vec<u8>) -> bool {
+        let is_next = self.state == State::Open && !self.outbox.is_blocked();
+        let is_told = is_next && self.broken.is_none() && self.dialect.write_frame(frame, text);
+        self.counters.frames_sent += u64::from(is_told);
+        is_told
     }
 
     pub(super) fn send(&mut self, waiting: Waiting, out: &mut Vec<Output>) {

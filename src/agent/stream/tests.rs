@@ -113,6 +113,37 @@ impl Lab {
 }
 
 #[test]
+fn a_frame_is_told_in_fewer_steps_only_where_it_would_be_told_at_once() {
+    let mut lab = Lab::new();
+    let write = |lab: &mut Lab| {
+        let mut text = Vec::new();
+        let is_told = lab.stream.write_frame(&[1; FRAME_BYTES], &mut text);
+        assert_eq!(is_told, !text.is_empty());
+        is_told.then(|| serde_json::from_slice::<serde_json::Value>(&text).unwrap())
+    };
+    for input in [Input::Started, Input::Connected] {
+        assert_eq!(write(&mut lab), None, "nobody is there");
+        lab.put(input);
+    }
+    lab.out.clear();
+    lab.put(Input::Audio(&[1; FRAME_BYTES]));
+    let sent = lab.sent();
+    let [first] = &sent[..] else { panic!("{sent:?}") };
+    let second = write(&mut lab).expect("it is there");
+    assert_eq!(first["media"]["timestamp"], "20");
+    assert_eq!(second["media"]["timestamp"], "40");
+    assert_eq!(second["media"]["payload"], first["media"]["payload"]);
+    assert_eq!(lab.stream.counters().frames_sent, 2);
+    lab.put(Input::SendBlocked);
+    assert_eq!(write(&mut lab), None, "what waits comes first");
+    lab.put(Input::SendReady);
+    assert!(write(&mut lab).is_some());
+    lab.put(Input::PeerClosed(PeerClose::Dropped));
+    assert_eq!(write(&mut lab), None, "nobody is there any more");
+    assert_eq!(lab.stream.counters().frames_sent, 3);
+}
+
+#[test]
 fn connected_and_start_come_before_anything_else() {
     let mut lab = Lab::new();
     lab.put(Input::Started);

@@ -29,7 +29,7 @@ pub struct StreamNames {
 /// Writes the messages of one stream and counts them.
 ///
 /// The messages are handed out as `Bytes` of one allocation, which is used again as soon as the
-/// earlier messages were dropped.
+/// earlier messages were dropped; media may also be written where they are sent from.
 #[derive(Debug)]
 pub struct Encoder {
     names: StreamNames,
@@ -93,22 +93,29 @@ impl Encoder {
     /// 20 ms of the caller, µ-law at 8 kHz.
     pub fn media(&mut self, frame: &[u8; FRAME_BYTES]) -> Bytes {
         self.begin();
+        let mut buffer = std::mem::take(&mut self.buffer);
+        self.write_media(frame, &mut buffer);
+        self.buffer = buffer;
+        self.take()
+    }
+
+    /// The same, appended to `text`.
+    pub fn write_media(&mut self, frame: &[u8; FRAME_BYTES], text: &mut impl BufMut) {
         self.sequence += 1;
         self.chunk += 1;
         self.frames += 1;
-        self.put(r#"{"event":"media","sequenceNumber":""#);
-        self.put_number(self.sequence);
-        self.buffer.put_slice(self.media_middle.as_bytes());
-        self.put_number(self.chunk);
-        self.put(r#"","timestamp":""#);
-        self.put_number(self.frames * FRAME_MS);
-        self.put(r#"","payload":""#);
+        text.put_slice(br#"{"event":"media","sequenceNumber":""#);
+        put_number(text, self.sequence);
+        text.put_slice(self.media_middle.as_bytes());
+        put_number(text, self.chunk);
+        text.put_slice(br#"","timestamp":""#);
+        put_number(text, self.frames * FRAME_MS);
+        text.put_slice(br#"","payload":""#);
         let mut base64 = [0; FRAME_BASE64];
         // The buffer has exactly the size of the result, so this cannot fail.
         let written = STANDARD.encode_slice(frame, &mut base64).unwrap_or(0);
-        self.buffer.put_slice(base64.get(..written).unwrap_or(&[]));
-        self.put(r#""}}"#);
-        self.take()
+        text.put_slice(base64.get(..written).unwrap_or(&[]));
+        text.put_slice(br#""}}"#);
     }
 
     /// Accounts for frames that will never be sent, so that timestamps stay true.
@@ -180,22 +187,8 @@ impl Encoder {
         self.buffer.put_slice(name(&self.names).as_bytes());
     }
 
-    /// Decimal digits.
     fn put_number(&mut self, number: u64) {
-        const DIGITS_MAX: usize = 20;
-        let mut digits = [b'0'; DIGITS_MAX];
-        let mut rest = number;
-        let mut used = 0;
-        for slot in digits.iter_mut().rev() {
-            // The remainder is below ten.
-            *slot = b'0' + u8::try_from(rest % 10).unwrap_or(0);
-            rest /= 10;
-            used += 1;
-            if rest == 0 {
-                break;
-            }
-        }
-        self.buffer.put_slice(digits.get(DIGITS_MAX - used..).unwrap_or(&[]));
+        put_number(&mut self.buffer, number);
     }
 
     /// A JSON string with its quotes; whatever a peer put into `text` stays inside them.
@@ -210,6 +203,24 @@ impl Encoder {
     fn take(&mut self) -> Bytes {
         self.buffer.split().freeze()
     }
+}
+
+/// Decimal digits.
+fn put_number(text: &mut impl BufMut, number: u64) {
+    const DIGITS_MAX: usize = 20;
+    let mut digits = [b'0'; DIGITS_MAX];
+    let mut rest = number;
+    let mut used = 0;
+    for slot in digits.iter_mut().rev() {
+        // The remainder is below ten.
+        *slot = b'0' + u8::try_from(rest % 10).unwrap_or(0);
+        rest /= 10;
+        used += 1;
+        if rest == 0 {
+            break;
+        }
+    }
+    text.put_slice(digits.get(DIGITS_MAX - used..).unwrap_or(&[]));
 }
 
 #[cfg(test)]
