@@ -72,7 +72,7 @@ pub fn fill_random(bytes: &mut [u8]) {
     assert!(aws_lc_rs::rand::fill(bytes).is_ok(), "the system's random source failed");
 }
 
-/// A random number, for seeds of the cores.
+/// A random number, for seeds of the cores and keys of frames.
 #[must_use]
 pub fn random_u64() -> u64 {
     thread_local! {

@@ -33,6 +33,9 @@ use tandem::media::session::MediaSession;
 use tandem::media::session::Received;
 use tandem::media::setup::MediaRules;
 use tandem::media::setup::MediaSetup;
+use tandem::net::metered::Metered;
+use tandem::net::websocket::Kind;
+use tandem::net::websocket::write_past;
 use tandem::rtp::packet::RtpPacket;
 use tandem::sdp::Direction;
 use tandem::sdp::MediaPlan;
@@ -51,6 +54,7 @@ use tandem::types::id::TenantId;
 use tandem::types::limit::RTP_PACKED_BYTES_MAX;
 use tandem::types::moment::Moment;
 use tandem::types::secret::Secret;
+use tokio_tungstenite::tungstenite::protocol::Role;
 use uuid::Uuid;
 
 thread_local! {
@@ -415,6 +419,7 @@ fn a_frame_of_either_side_of_an_agents_stream_allocates_nothing() {
     let media = format!(r#"{{"event":"media","media":{{"payload":"{payload}"}}}}"#);
     let mut now = Moment::from_millis(1);
     let (mut frames, mut marks, mut told) = (0, 0, 0);
+    let mut network = Metered::new(tokio::io::sink());
     for tick in 0..3_000_u64 {
         now += Duration::from_millis(20);
         let of_frames = counted(|| {
@@ -423,6 +428,10 @@ fn a_frame_of_either_side_of_an_agents_stream_allocates_nothing() {
             let [Output::Send(sent), Output::Play(played)] = &out[..] else { panic!("{out:?}") };
             assert!(sent.len() > 216 && played.len() == 162);
             out.clear();
+            // As most are told.
+            let tell = |text: &mut Vec<u8>| stream.write_frame(&[0x2a; 160], text);
+            let taken = write_past(&mut network, (Kind::Text, Role::Client), tell);
+            assert_eq!(taken, Some(true));
         });
         // Its name is kept until it is played.
         let mark = br#"{"event":"mark","mark":{"name":"word"}}"#;

@@ -30,6 +30,7 @@ use crate::engine::awaited::AwaitedAgents;
 use crate::engine::call_metrics;
 use crate::engine::mailbox;
 use crate::net::websocket::ConnectError;
+use crate::net::websocket::Kind;
 use crate::net::websocket::TrustRoots;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
@@ -46,7 +47,6 @@ use std::task::Context;
 use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::oneshot;
-use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::Message;
 use tracing::Instrument;
 
@@ -290,8 +290,16 @@ impl Task {
             return Poll::Ready(Wake::Deadline);
         }
         self.end.register(cx.waker());
-        let session = &mut self.session;
-        let hear = |frame: &[u8; FRAME_BYTES]| session.handle(now, Input::Audio(frame), out);
+        let (session, socket) = (&mut self.session, &mut self.socket);
+        let hear = |frame: &[u8; FRAME_BYTES]| {
+            let is_told = socket.as_mut().is_some_and(|socket| {
+                // What is to be done already would come first.
+                out.is_empty() && socket.send_text(|text| session.write_frame(frame, text))
+            });
+            if !is_told {
+                session.handle(now, Input::Audio(frame), out);
+            }
+        };
         match self.end.next_or_hear(hear) {
             Some(Came::Heard) => return Poll::Ready(Wake::Link),
             Some(Came::Event(event)) => {
@@ -422,9 +430,9 @@ impl Task {
             match output {
                 Output::Connect => self.connect(false).await,
                 Output::Reconnect => self.connect(true).await,
-                Output::Send(text) => self.send(text),
-                Output::SendBinary(bytes) => self.write(Message::Binary(bytes)),
-                Output::Ping => self.write(Message::Ping(Bytes::new())),
+                Output::Send(text) => self.send(Kind::Text, text),
+                Output::SendBinary(bytes) => self.send(Kind::Binary, bytes),
+                Output::Ping => self.ping(),
                 Output::Play(audio) => {
                     self.note_served();
                     self.pending.push_back(Pending::Audio(audio));
@@ -543,16 +551,15 @@ impl Task {
         }
     }
 
-    fn send(&mut self, text: Bytes) {
-        // The encoder writes nothing but UTF-8.
-        if let Ok(text) = tungstenite::Utf8Bytes::try_from(text) {
-            self.write(Message::Text(text));
+    fn send(&mut self, kind: Kind, message: Bytes) {
+        if let Some(socket) = &mut self.socket {
+            socket.send(kind, message);
         }
     }
 
-    fn write(&mut self, message: Message) {
+    fn ping(&mut self) {
         if let Some(socket) = &mut self.socket {
-            socket.write(message);
+            socket.write(Message::Ping(Bytes::new()));
         }
     }
 

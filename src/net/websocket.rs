@@ -44,8 +44,12 @@ use tokio_tungstenite::tungstenite::http::HeaderValue;
 use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
+mod framing;
 mod head;
 mod short;
+
+pub use crate::net::websocket::framing::FRAMED_BYTES_MAX;
+pub use crate::net::websocket::framing::Kind;
 
 /// An open WebSocket, a stream and sink of messages.
 pub type WebSocket = WebSocketStream<Metered<TcpStream>>;
@@ -376,6 +380,17 @@ pub fn poll_alone(
     hear: impl FnOnce(&str),
 ) -> Poll<bool> {
     connection.poll_past::<SHORT_BYTES>(cx, |come| short::text_alone(come).map(hear).is_some())
+}
+
+/// Has `fill` append a message to what is in a buffer and sends it as one frame past the library, which must hold nothing
+/// that is to be written. Says whether the network took all of it; what it did not goes before all that is written later.
+/// `None` where `fill` has no message.
+pub fn write_past<S: AsyncWrite + Unpin>(
+    connection: &mut Metered<S>,
+    message: (Kind, Role),
+    fill: impl FnOnce(&mut Vec<u8>) -> bool,
+) -> Option<bool> {
+    framing::framed(message, fill, |frame| connection.write_past(frame))
 }
 
 fn request(

@@ -1,5 +1,7 @@
 //! The connection of an agent's task: how it is dialled, written to, read from and closed.
 
+mod writing;
+
 use crate::agent::session::AgentCall;
 use crate::agent::session::PeerClose;
 use crate::agent::story::Continuation;
@@ -222,11 +224,13 @@ pub(super) enum Heard {
 /// An open connection.
 pub(super) struct Connection {
     wire: Wire,
-    /// Something was written since the last complete flush.
+    /// Something that was written may wait to be taken by the network. Else the WebSocket holds nothing to be written.
     dirty: bool,
     /// The protocol may have an answer of its own among it, or a write failed.
     answers: bool,
     blocked: bool,
+    /// The agent said its goodbye: the protocol answers it, behind which nothing goes (RFC 6455 §5.5.1).
+    left: bool,
     /// A message was read, all of which is played or queued by the time the next is wanted.
     heard: bool,
     /// All that had come was read, but for the beginning of a message.
@@ -286,29 +290,13 @@ impl Connection {
             dirty: false,
             answers: false,
             blocked: false,
+            left: false,
             heard: false,
             drained: false,
             alone: 0,
             long: None,
             _counted: Counted::new(),
         }
-    }
-
-    pub(super) fn write(&mut self, message: Message) {
-        self.dirty = true;
-        let is_taken = match &mut self.wire {
-            Wire::WebSocket(stream) => start_send(stream, message),
-            Wire::Secure(stream) => start_send(stream.as_mut(), message),
-            Wire::Came(stream) => start_send(stream.as_mut(), message),
-            // Without messages there is nothing but bytes.
-            Wire::Tcp(_, waiting, _) => {
-                if let Message::Binary(bytes) = message {
-                    waiting.extend_from_slice(&bytes);
-                }
-                true
-            }
-        };
-        self.answers |= !is_taken;
     }
 
     /// Writes what waits and, unless the playout queue is `full`, reads one message. A text may be given to `hear`.
@@ -366,6 +354,7 @@ impl Connection {
             let answers = message.is_ping() || message.is_close();
             self.dirty |= answers;
             self.answers |= answers;
+            self.left |= message.is_close();
         }
         Poll::Ready(heard)
     }
@@ -420,14 +409,17 @@ impl Wire {
         }
     }
 
-    /// The same where all that waits is what was given to it. A plain WebSocket has written that to its socket, which keeps
-    /// nothing back, unless the network took no more.
+    /// The same where all that waits is what was given to it, or went past it. A plain WebSocket has written that to its
+    /// socket, which keeps nothing back, unless the network took no more.
     fn poll_written(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), (PeerClose, &'static str)>> {
         match self {
             Self::WebSocket(stream) => {
+                if ready!(stream.get_mut().poll_rest(cx)).is_err() {
+                    return Poll::Ready(Err((PeerClose::Dropped, RESET)));
+                }
                 Pin::new(stream).poll_ready(cx).map_err(|error| ended(&error))
             }
             Self::Secure(_) | Self::Came(_) | Self::Tcp(..) => self.poll_flush(cx),
@@ -510,21 +502,6 @@ impl Wire {
             }
         }
         Ok(())
-    }
-}
-
-/// Whether it was taken, though perhaps not written yet.
-fn start_send(
-    stream: &mut (impl Sink<Message, Error = tungstenite::Error> + Unpin),
-    message: Message,
-) -> bool {
-    // What is wrong with a broken connection is found out by reading from it.
-    match Pin::new(stream).start_send(message) {
-        Ok(()) => true,
-        Err(error) => {
-            tracing::trace!(%error, "not sent to the agent");
-            false
-        }
     }
 }
 

@@ -8,10 +8,10 @@ pub(super) const SHORT_BYTES: usize = 2_048;
 const WHOLE_TEXT: u8 = 0x81;
 
 /// The greatest length that the second byte of a frame holds itself.
-const TINY_BYTES_MAX: usize = 125;
+pub(super) const TINY_BYTES_MAX: usize = 125;
 
 /// Stands there for a length in the next two bytes.
-const LENGTH_IN_TWO: u8 = 126;
+pub(super) const LENGTH_IN_TWO: u8 = 126;
 
 /// The text in `bytes`, if they are one text and nothing else. All that is wrong with others is for the library to say.
 pub(super) fn text_alone(bytes: &[u8]) -> Option<&str> {
