@@ -9,9 +9,9 @@ use crate::types::limit::JITTER_SLOTS;
 /// How many packets after the one that is due the one that comes in a tick is, at 60 ms of delay.
 const AHEAD: u64 = 3;
 
-/// Pieces that so many packets take, and one that comes. The first that are free are taken, so that these are used again
-/// and again.
-const PIECES: usize = 8;
+/// Pieces of two packets of 20 ms that wait and one that comes, which is what an even network needs. The first that are
+/// free are taken, so that these are used again and again.
+const PIECES: usize = 6;
 
 impl JitterBuffer {
     /// Fetches it without the room for packets, but for the number of the one that is due.
