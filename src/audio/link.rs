@@ -133,6 +133,7 @@ fn linked(is_wide: bool, room: &Room) -> (MediaEnd, AgentEnd) {
         spare: None,
         frames: frames_out,
         notices: notices_out,
+        notices_taken: 0,
         returned: VecDeque::new(),
         marks_outstanding: 0,
         closed_seen: false,
@@ -147,29 +148,34 @@ fn linked(is_wide: bool, room: &Room) -> (MediaEnd, AgentEnd) {
 /// in the next tick; other events are dropped.
 const NOTICES_MAX: usize = 32;
 
+// First what each frame needs.
 #[derive(Debug, Default)]
+#[repr(C)]
 struct Shared {
-    /// Counts clears. Written by the agent's end, read every tick: this is what lets a clear
-    /// overtake a full ring.
-    epoch: AtomicU64,
-    /// Units ever put into the ring. Written by the agent's end.
-    pushed: AtomicU64,
-    /// Segments ever taken from the ring. Written by the media end alone, which so need not lock it to count on.
-    taken: AtomicU64,
-    /// Units ever played or dropped. The same.
-    consumed: AtomicU64,
-    /// Utterance ends ever put into the ring. Written by the agent's end.
-    finishes: AtomicU64,
     /// Goes up with all that the media end does for the agent's end to look at; odd while it takes the waker. Written by
     /// the media end.
     news: AtomicU64,
-    /// The agent asks that nothing be played yet.
-    held: AtomicBool,
+    /// Notices ever put into their ring, which is looked at only where there are more than were taken. Written by the
+    /// media end.
+    noticed: AtomicU64,
+    /// Units ever put into the ring. Written by the agent's end.
+    pushed: AtomicU64,
+    /// Units ever played or dropped. Written by the media end alone, which so need not lock it to count on.
+    consumed: AtomicU64,
+    /// Segments ever taken from the ring. The same.
+    taken: AtomicU64,
+    waker: AtomicWaker,
     /// The media end is gone.
     closed: AtomicBool,
+    /// The agent asks that nothing be played yet.
+    held: AtomicBool,
+    /// Counts clears. Written by the agent's end, read every tick: this is what lets a clear
+    /// overtake a full ring.
+    epoch: AtomicU64,
+    /// Utterance ends ever put into the ring. Written by the agent's end.
+    finishes: AtomicU64,
     /// Played or dropped segments on their way back.
     emptied: Emptied,
-    waker: AtomicWaker,
 }
 
 /// The agent's end of a link.
@@ -197,6 +203,8 @@ pub struct AgentEnd {
     spare: Option<Box<Segment>>,
     frames: FramesOut,
     notices: NoticesOut,
+    /// Notices ever taken.
+    notices_taken: u64,
     /// Marks to report next: id and played ms.
     returned: VecDeque<(u64, u64)>,
     marks_outstanding: usize,
@@ -341,7 +349,10 @@ impl AgentEnd {
         }
         // Read before the rings, so that what was written before the end is not lost.
         let closed = self.shared.closed.load(Ordering::Acquire);
-        if let Some(notice) = self.notices.pop() {
+        if self.shared.noticed.load(Ordering::Acquire) != self.notices_taken
+            && let Some(notice) = self.notices.pop()
+        {
+            self.notices_taken = self.notices_taken.wrapping_add(1);
             return Some(Came::Event(self.event(notice)));
         }
         let frame = self.frames.next_or_hear(hear);

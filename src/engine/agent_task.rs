@@ -41,7 +41,6 @@ use crate::types::cause::HangupCause;
 use crate::types::moment::Moment;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::future::Future;
 use std::future::poll_fn;
 use std::task::Context;
 use std::task::Poll;

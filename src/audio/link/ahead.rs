@@ -5,7 +5,6 @@ use crate::audio::link::FRAME_BYTES;
 use crate::audio::link::MediaEnd;
 use crate::audio::link::Segment;
 use crate::types::cache::fetch;
-use crate::types::cache::fetch_counters;
 
 impl MediaEnd {
     /// Fetches what tells where things are in the rings.

@@ -62,6 +62,9 @@ impl MediaEnd {
 
     fn push_notice(&mut self, notice: Notice) -> bool {
         let is_taken = self.notices.push(notice);
+        if is_taken {
+            self.shared.noticed.fetch_add(1, Ordering::AcqRel);
+        }
         self.tell(is_taken)
     }
 

@@ -64,8 +64,7 @@ mod tests {
     /// A check that takes longer has failed.
     const PATIENCE: Duration = Duration::from_secs(20);
     const HOUR: Duration = Duration::from_secs(3_600);
-    /// Long enough for what is done before it is over.
-    const SOON: Duration = Duration::from_millis(30);
+    const SOON: Duration = Duration::from_millis(20);
 
     /// Waits in a task of its own, which first does what `begins` does with the alarm: sets it.
     async fn rung(
@@ -94,12 +93,13 @@ mod tests {
 
     #[tokio::test]
     async fn it_wakes_the_task_at_the_moment_and_not_before() {
-        let due = clock::now() + SOON;
+        let now = clock::now();
+        let due = now + SOON;
         let at = rung(move |alarm, cx| {
             // As often as the task is polled for something else.
             for _ in 0..3 {
-                assert!(!alarm.take_due(clock::now()));
-                alarm.set(Some(due), clock::now(), cx);
+                assert!(!alarm.take_due(now));
+                alarm.set(Some(due), now, cx);
             }
             due
         });
@@ -108,11 +108,12 @@ mod tests {
 
     #[tokio::test]
     async fn a_moment_that_moved_nearer_is_not_slept_through() {
-        let due = clock::now() + SOON;
+        let now = clock::now();
+        let due = now + SOON;
         let at = rung(move |alarm, cx| {
-            alarm.set(Some(due + HOUR), clock::now(), cx);
-            alarm.set(None, clock::now(), cx);
-            alarm.set(Some(due), clock::now(), cx);
+            alarm.set(Some(due + HOUR), now, cx);
+            alarm.set(None, now, cx);
+            alarm.set(Some(due), now, cx);
             due
         });
         assert!(at.await >= due);
@@ -120,11 +121,11 @@ mod tests {
 
     #[tokio::test]
     async fn a_moment_that_moved_on_is_waited_for_though_it_wakes_the_task_before() {
-        let first = clock::now() + SOON;
-        let due = first + SOON;
+        let now = clock::now();
+        let (first, due) = (now + SOON, now + 2 * SOON);
         let at = rung(move |alarm, cx| {
-            alarm.set(Some(first), clock::now(), cx);
-            alarm.set(Some(due), clock::now(), cx);
+            alarm.set(Some(first), now, cx);
+            alarm.set(Some(due), now, cx);
             assert_eq!(alarm.rings, Some(first), "the sleep is left alone");
             due
         });
@@ -156,12 +157,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_task_that_has_used_up_its_budget_is_woken_all_the_same() {
-        let due = clock::now() + SOON;
+        let now = clock::now();
+        let due = now + SOON;
         let at = rung(move |alarm, cx| {
             while coop::has_budget_remaining() {
                 assert!(pin!(coop::consume_budget()).poll(cx).is_ready());
             }
-            alarm.set(Some(due), clock::now(), cx);
+            alarm.set(Some(due), now, cx);
             due
         });
         assert!(at.await >= due);
