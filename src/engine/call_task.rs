@@ -71,6 +71,7 @@ use crate::types::moment::Moment;
 use crate::types::number::E164;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::fmt;
 use std::net::IpAddr;
@@ -83,8 +84,20 @@ use tracing::Instrument;
 /// How long what happened waits for more, before it is reported together.
 const REPORT_AFTER: Duration = Duration::from_secs(1);
 
-/// Outputs that a call has at once while it is set up: those of its answer are the most.
-const OUTPUTS_OF_SET_UP: usize = 8;
+/// Outputs for which a thread keeps room: hardly a call has more at once.
+const SPARE_OUTPUTS_MAX: usize = 16;
+
+thread_local! {
+    /// Room for outputs, which a call needs while it acts alone: each with its own would ask for it anew.
+    static SPARE_OUTPUTS: Cell<Vec<Output>> = const { Cell::new(Vec::new()) };
+}
+
+/// Keeps the room of outputs that were carried out for the next call on this thread.
+fn give_outputs_back(out: Vec<Output>) {
+    if out.is_empty() && out.capacity() <= SPARE_OUTPUTS_MAX {
+        SPARE_OUTPUTS.set(out);
+    }
+}
 
 /// What records have in the place of a key that is private.
 const HIDDEN_KEY: char = '?';
@@ -303,28 +316,23 @@ impl Task {
         tracing::info!("call begins");
         // Whatever kills this process after the caller heard of the call, its record will exist.
         written.await;
-        let mut out = Vec::with_capacity(OUTPUTS_OF_SET_UP);
         while !self.call.is_over() {
             let input = match self.own.pop_front() {
                 Some(input) => input,
-                None => {
-                    // Setting a call up asks for much at once; talking, which lasts, for nothing.
-                    if self.call.is_answered() {
-                        out = Vec::new();
-                    }
-                    match self.next().await {
-                        Some(input) => input,
-                        None => continue,
-                    }
-                }
+                None => match self.next().await {
+                    Some(input) => input,
+                    None => continue,
+                },
             };
             self.keep_no_longer(&input);
+            let mut out = SPARE_OUTPUTS.take();
             self.call.handle(clock::now(), input, &mut out);
             for output in out.drain(..) {
                 if let Some(lasting) = self.perform(output) {
                     lasting.await;
                 }
             }
+            give_outputs_back(out);
             self.record_from_answer().await;
         }
         let record = self.log.record();
@@ -402,7 +410,7 @@ impl Task {
     /// need not hold the room for it.
     fn perform(&mut self, output: Output) -> Option<BoxFuture<'_, ()>> {
         match output {
-            Output::Leg(side, output) => return Some(Box::pin(self.signal(side, output))),
+            Output::Leg(side, output) => return self.signal(side, output),
             Output::Media(side, output) => return self.run_media(side, output),
             Output::Agent(output) => self.run_agent(output),
             Output::Connect(path) => {

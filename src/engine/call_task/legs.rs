@@ -46,6 +46,7 @@ use crate::types::cause::HangupCause;
 use crate::types::srtp::SrtpPolicy;
 use crate::types::transport::Transport;
 use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -140,14 +141,32 @@ impl Task {
         // Dialled legs end with their handles.
     }
 
-    pub(super) async fn signal(&mut self, side: LegSide, output: LegOutput) {
+    /// Has a leg signal this. What every call says to its caller goes at once; what has to wait is given back.
+    pub(super) fn signal(&mut self, side: LegSide, output: LegOutput) -> Option<BoxFuture<'_, ()>> {
+        let is_usual = matches!(
+            output,
+            LegOutput::Progress { .. }
+                | LegOutput::Answer(_)
+                | LegOutput::Refuse { .. }
+                | LegOutput::HangUp(_)
+        );
+        if let (true, LegSide::Near, Near::Invited(shard, dialog)) = (is_usual, side, &self.near) {
+            let command = invited_command(*dialog, output, &self.route.peer_host)?;
+            let command = shard.command_at_once(command)?;
+            let shard = shard.clone();
+            return Some(Box::pin(async move { shard.command(command).await }));
+        }
+        Some(Box::pin(self.signal_in_time(side, output)))
+    }
+
+    async fn signal_in_time(&mut self, side: LegSide, output: LegOutput) {
         if let LegOutput::Dial { target, beside, offer, .. } = output {
             let targets = std::iter::once(target).chain(beside).collect();
             return self.dial(side, targets, offer);
         }
         let output = match output {
             // Its carrier may hang the caller up before it takes the other leg.
-            LegOutput::ReferToLeg(target) => match self.address_replacing(target).await {
+            LegOutput::ReferToLeg(target) => match Box::pin(self.address_replacing(target)).await {
                 Some(address) => {
                     self.kept = self.switch.registry.inputs_of(self.id());
                     LegOutput::Refer(address)
@@ -158,10 +177,10 @@ impl Task {
         };
         match output {
             LegOutput::AnswerReplacement { body, turn } => {
-                return self.replace_near(body, turn).await;
+                return Box::pin(self.replace_near(body, turn)).await;
             }
             LegOutput::RefuseReplacement(cause) => {
-                return self.refuse_replacement(cause).await;
+                return Box::pin(self.refuse_replacement(cause)).await;
             }
             // The caller may leave its agent with somebody else: its shard holds the queue no longer.
             LegOutput::AcceptRefer if side == LegSide::Near => {
@@ -186,7 +205,7 @@ impl Task {
             // Its news still come; nothing is asked of it any more, and a new leg may take its place.
             *others.dial(side) = None;
             if of_side(&mut others.carried, side).is_none() {
-                self.hear_tries(side, tries_max).await;
+                Box::pin(self.hear_tries(side, tries_max)).await;
             }
         }
     }

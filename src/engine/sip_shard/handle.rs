@@ -27,6 +27,7 @@ use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::sync::mpsc;
+use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
 use tokio::sync::watch;
 
@@ -226,6 +227,14 @@ impl ShardHandle {
         drop(self.commands.send(Order::Command(command)).await);
     }
 
+    /// The same without waiting: gives the command back where the queue is full.
+    pub(in crate::engine) fn command_at_once(&self, command: Command) -> Option<Command> {
+        match self.commands.try_send(Order::Command(command)) {
+            Err(TrySendError::Full(Order::Command(command))) => Some(command),
+            Ok(()) | Err(TrySendError::Full(_) | TrySendError::Closed(_)) => None,
+        }
+    }
+
     /// Answers a dialog that is this leg of a call from now on, and gives what names it; `None` when its
     /// peer has given it up.
     pub(in crate::engine) async fn take_over(
@@ -335,6 +344,24 @@ mod tests {
         drop(heard);
         assert!(!handle.is_running() && handle.is_crowded());
         assert!(handle.receive(flow, message(), call_id).is_err());
+    }
+
+    #[test]
+    fn a_command_waits_for_room_and_not_for_who_is_gone() {
+        let (commands, mut queue) = mpsc::channel(1);
+        let (handle, _heard, _kept) = listening();
+        let handle = ShardHandle { commands, ..handle };
+        let give = |number| {
+            let (dialog, cause) = (DialogId(number), HangupCause::Normal);
+            handle.command_at_once(Command::Hangup { dialog, cause })
+        };
+        assert!(give(1).is_none());
+        assert!(matches!(give(2), Some(Command::Hangup { dialog: DialogId(2), .. })));
+        let taken = queue.try_recv();
+        assert!(matches!(taken, Ok(Order::Command(Command::Hangup { dialog: DialogId(1), .. }))));
+        assert!(give(2).is_none() && give(3).is_some());
+        drop(queue);
+        assert!(give(3).is_none());
     }
 
     /// A CANCEL that overtakes its INVITE is answered 481, and the callee rings on.
