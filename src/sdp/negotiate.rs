@@ -334,7 +334,9 @@ impl Choice<'_> {
     /// it beside any codec; and its clock. Who names no better one would neither hear nor send keys without it. What
     /// we send under its number has the clock of the stream all the same: an event in it cannot have another.
     fn telephone_event(&self, codec: Codec) -> Option<(PayloadType, u32)> {
-        [codec.clock_rate(), 8_000].into_iter().find_map(|clock| {
+        let (own, usual) = (codec.clock_rate(), 8_000);
+        let usual = (usual != own).then_some(usual);
+        std::iter::once(own).chain(usual).find_map(|clock| {
             let format = self.media.format_list().filter_map(payload_type).find(|format| {
                 self.media.rtpmap(*format).is_some_and(|map| map.is_telephone_event(clock))
             })?;

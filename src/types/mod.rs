@@ -10,6 +10,7 @@ pub(crate) mod cache;
 pub mod cause;
 pub mod codec;
 pub mod country;
+pub(crate) mod decimal;
 pub mod fault_policy;
 pub mod header;
 pub mod id;

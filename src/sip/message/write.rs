@@ -9,6 +9,7 @@ use crate::sip::message::span::Span;
 use crate::sip::message::status;
 use crate::sip::message::table::HeaderTable;
 use crate::sip::message::uri::Uri;
+use crate::types::decimal::Decimal;
 use crate::types::transport::Transport;
 use bytes::BufMut;
 use bytes::Bytes;
@@ -226,20 +227,9 @@ impl Head {
         }
     }
 
-    fn number_after(&mut self, before: &str, mut number: u64) {
+    fn number_after(&mut self, before: &str, number: u64) {
         self.text(before);
-        // By hand: every message has some, and formatting machinery costs ten times as much.
-        let mut digits = [0; 20];
-        let mut from = digits.len();
-        for place in digits.iter_mut().rev() {
-            *place = b'0' + (number % 10) as u8;
-            number /= 10;
-            from -= 1;
-            if number == 0 {
-                break;
-            }
-        }
-        self.out.put_slice(digits.get(from..).unwrap_or_default());
+        self.out.put_slice(Decimal::of(number).as_bytes());
     }
 
     fn name(&mut self, name: HeaderName) {
