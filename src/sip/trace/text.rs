@@ -225,7 +225,7 @@ pub(super) fn pack(message: &[u8], (sources, lines): (&[&[u8]], &mut Lines), to:
 
 /// The text of what [`pack`] wrote beside the same sources.
 pub(super) fn unpack(kept: &[u8], sources: &[&[u8]]) -> Bytes {
-    let pieces = || std::iter::successors(Piece::first(kept), |(_, rest)| Piece::first(rest));
+    let pieces = || std::iter::successors(Piece::first(kept), |&(_, rest)| Piece::first(rest));
     let texts = || pieces().map(move |(piece, _)| piece.text(sources));
     let mut text = Vec::with_capacity(texts().map(<[u8]>::len).sum());
     texts().for_each(|piece| text.extend_from_slice(piece));
