@@ -11,7 +11,7 @@ use super::event::Event;
 use super::event::Refusal;
 use super::flow::Flow;
 use super::policy::DialogPolicy;
-use super::receive::description;
+use super::receive::is_described;
 use super::request;
 use super::respond::Extra;
 use super::transact::Acked;
@@ -119,7 +119,7 @@ impl Endpoint {
             flow,
             resends: 0,
             is_first: true,
-            has_offer: !is_settled && description(&request.headers, &request.body).is_none(),
+            has_offer: !is_settled && !is_described(&request.headers, &request.body),
         };
         self.respond(cx, transaction, 200, bytes);
         self.await_ack(cx, dialog, wait);
@@ -167,7 +167,7 @@ impl Endpoint {
                 flow,
                 resends: 0,
                 is_first: false,
-                has_offer: description(headers, &asked.request.body).is_none(),
+                has_offer: !is_described(headers, &asked.request.body),
             };
             self.await_ack(cx, dialog, wait);
         }

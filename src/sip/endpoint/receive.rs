@@ -250,6 +250,12 @@ pub(super) fn description(headers: &Headers, body: &Bytes) -> Option<Body> {
     Some(Body { content_type: Bytes::from_static(super::request::SDP.as_bytes()), bytes })
 }
 
+/// Whether a message has one.
+pub(super) fn is_described(headers: &Headers, body: &Bytes) -> bool {
+    let content_type = headers.first(HeaderName::ContentType);
+    matches!(multipart::session_description(content_type, body), Ok(Some(_)))
+}
+
 /// The value of `Reason`, if there is one; of several that with a cause of Q.850, else the first.
 pub(super) fn reason_value(headers: &Headers) -> Option<Bytes> {
     let is_q850 = |entry: &&[u8]| Reason::parse(entry).is_ok_and(|reason| reason.q850().is_some());

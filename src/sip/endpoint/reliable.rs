@@ -10,6 +10,7 @@ use super::event::Event;
 use super::policy;
 use super::policy::Reliable;
 use super::receive::description;
+use super::receive::is_described;
 use super::respond::Extra;
 use super::respond::Opening;
 use super::within::Within;
@@ -135,8 +136,7 @@ impl Endpoint {
             return self.settle(cx, within, &request, (481, Extra::None));
         }
         let had_body = incoming.reliable.take().is_some_and(|wait| wait.has_body);
-        let is_ours_offer =
-            description(&incoming.request.headers, &incoming.request.body).is_none();
+        let is_ours_offer = !is_described(&incoming.request.headers, &incoming.request.body);
         incoming.is_settled |= had_body;
         let body = description(&request.headers, &request.body);
         self.disarm(dialog, UsageTimer::Reliable);

@@ -33,10 +33,11 @@ use crate::sip::session_timer::SessionAsk;
 use crate::sip::transaction::key::Branch;
 use crate::sip::transaction::key::Tag;
 use crate::types::cause::HangupCause;
+use crate::types::decimal::Decimal;
 use crate::types::transport::Advertised;
 use crate::types::transport::Transport;
 use bytes::Bytes;
-use std::io::Write as _;
+use smallvec::SmallVec;
 use std::net::SocketAddr;
 
 /// The type of session descriptions.
@@ -49,6 +50,8 @@ const METHODS_AND_REFER: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK,
 const METHODS_AND_BOTH: &str =
     "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, NOTIFY, UPDATE, REFER";
 
+/// Room for all extensions that we support.
+const SUPPORTED_BYTES: usize = 32;
 /// Bytes of a Contact beside its user and host.
 const CONTACT_BYTES: usize = 32;
 
@@ -90,17 +93,17 @@ impl<'a> Sender<'a> {
     }
 
     /// The extensions supported; empty when there are none.
-    pub(super) fn supported(&self) -> String {
+    pub(super) fn supported(&self) -> SmallVec<[u8; SUPPORTED_BYTES]> {
         let tags = [
             (self.policy.session.mode != SessionTimerMode::Off, policy::TIMER),
             (self.policy.reliable != Reliable::Off, policy::RELIABLE),
             (self.takes_replaces, policy::REPLACES),
         ];
-        // Room for all of them.
-        let mut text = String::with_capacity(32);
+        let mut text = SmallVec::<[u8; SUPPORTED_BYTES]>::new();
         for (_, tag) in tags.iter().filter(|(is_supported, _)| *is_supported) {
-            text.push_str(if text.is_empty() { "" } else { ", " });
-            text.push_str(tag);
+            let between: &[u8] = if text.is_empty() { b"" } else { b", " };
+            text.extend_from_slice(between);
+            text.extend_from_slice(tag.as_bytes());
         }
         text
     }
@@ -123,8 +126,8 @@ impl<'a> Sender<'a> {
             value.push(b'@');
         }
         value.extend_from_slice(self.host.as_bytes());
-        // Writing to a vector cannot fail.
-        write!(value, ":{}", self.port).unwrap_or_default();
+        value.push(b':');
+        value.extend_from_slice(Decimal::of(u64::from(self.port)).as_bytes());
         match self.transport {
             Transport::Udp => {}
             Transport::Tcp | Transport::Tls => {
