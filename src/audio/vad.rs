@@ -51,8 +51,16 @@ const ONSET_FRAMES: u8 = 2;
 /// Frames that speech outlasts the last voiced one: 200 ms bridge the gaps between words.
 const HANGOVER_FRAMES: u8 = 10;
 
-/// Frames after which speech is no click that rings: 400 ms.
-const LASTING_FRAMES: u8 = 20;
+/// Frames after which speech is no click that rings, and no key: 500 ms.
+const LASTING_FRAMES: u8 = 25;
+
+/// Loud frames behind a voiced one of speech that has lasted for which the model is not asked: 60 ms, for behind most
+/// consonants comes a vowel, and what comes there decides.
+const UNASKED_FRAMES: u8 = 3;
+
+/// Samples of the frame before that the model hears with one where it did not hear all of that: with those of the
+/// frame they are twice what it takes at once.
+const GAP_SAMPLES: usize = MODEL_SAMPLES - FRAME_SAMPLES;
 
 /// How long speech goes on when it is reported, in ms.
 pub const ONSET_MS: u64 = 20 * ONSET_FRAMES as u64;
@@ -114,6 +122,10 @@ pub struct Vad {
     hangover: u8,
     /// Of the speech that goes on.
     speech_frames: u8,
+    /// The frame before was loud, and whether it was voiced is left to what follows.
+    is_open: bool,
+    /// The model has not heard the frame before.
+    has_gap: bool,
     /// The pitch period that was found last, in samples.
     period: u8,
 }
@@ -195,6 +207,8 @@ impl Vad {
             voiced_frames: 0,
             hangover: 0,
             speech_frames: 0,
+            is_open: false,
+            has_gap: false,
             period: 0,
         }
     }
@@ -204,10 +218,17 @@ impl Vad {
         self.model.room.as_deref_mut()
     }
 
-    /// For how long what is still taken for speech is silent already, in ms.
+    /// For how long what is still taken for speech has had no voice, in ms.
     #[must_use]
     pub fn silent_ms(&self) -> u64 {
         20 * u64::from(HANGOVER_FRAMES.saturating_sub(self.hangover))
+    }
+
+    /// Whether somebody speaks and the latest frame is none of the silence that speech may end in: it has a voice, or
+    /// is loud as the consonants between vowels are.
+    #[must_use]
+    pub const fn is_uttered(&self) -> bool {
+        self.hangover == HANGOVER_FRAMES || self.is_open
     }
 
     /// Takes the next 20 ms; true while somebody speaks.
@@ -216,11 +237,11 @@ impl Vad {
     pub fn push(&mut self, frame: &Pcm) -> bool {
         let loud = self.is_loud(frame);
         let periodic = loud && self.is_periodic(frame);
-        self.before = *frame;
-        // At first the model hears everything: with holes in its context it takes clicks for a voice. In speech that has
-        // lasted it is asked only for what is no vowel, which ends speech a frame earlier on average.
-        let asked = if self.has_lasted() { loud && !periodic } else { loud || self.hangover > 0 };
+        let asked = self.asks_model(loud, periodic);
         let voiced = (asked && self.is_voice(frame) && loud) || periodic;
+        self.is_open = loud && !voiced && !asked;
+        self.has_gap = !asked;
+        self.before = *frame;
         if voiced {
             self.voiced_frames = self.voiced_frames.saturating_add(1);
             if self.voiced_frames >= ONSET_FRAMES || self.hangover > 0 {
@@ -233,6 +254,18 @@ impl Vad {
         let speech = self.hangover > 0;
         self.speech_frames = if speech { self.speech_frames.saturating_add(1) } else { 0 };
         speech
+    }
+
+    /// Whether the model is to hear a frame. At first it hears all but the rest of a vowel, and noise in between as well:
+    /// with more holes in its context it takes clicks for a voice. In speech that has lasted it is asked only for what
+    /// is no vowel, and not before the speech would begin to run out.
+    fn asks_model(&self, loud: bool, periodic: bool) -> bool {
+        if self.has_lasted() {
+            loud && !periodic && self.hangover <= HANGOVER_FRAMES - UNASKED_FRAMES
+        } else {
+            let goes_on = periodic && self.voiced_frames >= ONSET_FRAMES;
+            (loud || self.hangover > 0) && !goes_on
+        }
     }
 
     fn has_lasted(&self) -> bool {
@@ -273,6 +306,9 @@ impl Vad {
 
     /// Asks the model.
     fn is_voice(&mut self, frame: &Pcm) -> bool {
+        if self.has_gap && self.has_lasted() {
+            self.fill_gap();
+        }
         let mut rest = frame.as_slice();
         while !rest.is_empty() {
             let room = self.waiting.get_mut(self.waiting_samples..).unwrap_or_default();
@@ -289,6 +325,16 @@ impl Vad {
             }
         }
         self.score >= VOICE_SCORE
+    }
+
+    /// Lets what the model hears next begin in the frame before: with a hole right there it takes noise for a voice.
+    fn fill_gap(&mut self) {
+        let (earlier, later) = self.before.split_at(FRAME_SAMPLES - GAP_SAMPLES);
+        self.last_sample = earlier.last().copied().unwrap_or_default();
+        for (place, sample) in self.waiting.iter_mut().zip(later) {
+            *place = *sample;
+        }
+        self.waiting_samples = GAP_SAMPLES;
     }
 
     /// What waits, at 16 kHz, which linear interpolation is good enough for.
@@ -371,6 +417,67 @@ mod tests {
             assert!(heard >= 45, "{hz}: {heard}");
             assert!((0..30).filter(|_| vad.push(&[0; FRAME_SAMPLES])).count() < 15);
         }
+    }
+
+    /// One that hears a voice for so long that it has lasted.
+    fn amid_speech() -> Vad {
+        let mut vad = Vad::new();
+        let mut tone = Tone::new(200, 8_000);
+        assert!((0..40).filter(|_| vad.push(&tone.frame())).count() >= 38);
+        assert!(vad.has_lasted() && vad.is_uttered());
+        vad
+    }
+
+    #[test]
+    fn the_model_hears_the_begin_of_a_vowel_and_none_of_its_rest() {
+        let mut vad = Vad::new();
+        let mut tone = Tone::new(200, 8_000);
+        let mut hears = || {
+            vad.push(&tone.frame());
+            !vad.has_gap
+        };
+        let heard: Vec<_> = (0..30).map(|_| hears()).collect();
+        let expected: Vec<_> = (0..30).map(|frame| frame < usize::from(ONSET_FRAMES)).collect();
+        assert_eq!(heard, expected);
+        // What is no vowel so early is asked about at once, as before.
+        let mut random = Random::from_seed(4);
+        let mut vad = Vad::new();
+        let mut tone = Tone::new(200, 8_000);
+        for _ in 0..5 {
+            vad.push(&tone.frame());
+        }
+        vad.push(&noise(&mut random, 8_000));
+        assert!(!vad.has_gap && !vad.is_open);
+    }
+
+    #[test]
+    fn in_speech_the_model_is_asked_only_once_no_vowel_came_for_60_ms() {
+        let mut vad = amid_speech();
+        let mut random = Random::from_seed(5);
+        for frame in 1..=u64::from(UNASKED_FRAMES) {
+            assert!(vad.push(&noise(&mut random, 8_000)));
+            assert!(vad.has_gap, "frame {frame}: the model was asked");
+            assert!(vad.is_uttered(), "it may be a consonant");
+            assert_eq!(vad.silent_ms(), 20 * frame, "unless no vowel comes");
+        }
+        let last = noise(&mut random, 8_000);
+        assert!(vad.push(&last));
+        assert!(!vad.has_gap && !vad.is_open);
+        // It took the end of the frame before and all of this one, at twice what it takes at once.
+        assert_eq!((vad.waiting_samples, Some(&vad.last_sample)), (0, last.last()));
+        // And what is silent is asked about by nobody, and no consonant.
+        let mut vad = amid_speech();
+        assert!(vad.push(&[0; FRAME_SAMPLES]));
+        assert!(!vad.is_uttered() && vad.has_gap);
+        assert_eq!(vad.silent_ms(), 20);
+    }
+
+    #[test]
+    fn noise_that_goes_on_behind_speech_does_not_hold_it() {
+        let mut vad = amid_speech();
+        let mut random = Random::from_seed(6);
+        let held = (0..100).take_while(|_| vad.push(&noise(&mut random, 3_000))).count();
+        assert!((9..=25).contains(&held), "{held} frames");
     }
 
     #[test]

@@ -173,8 +173,7 @@ impl AnsweringMachineDetector {
             return;
         }
         // The silence that speech ends in is none of it.
-        let silent_ms = u32::try_from(self.vad.silent_ms()).unwrap_or(0);
-        if silent_ms == 0 {
+        if self.vad.is_uttered() {
             let gap_ms = if self.run_ms > 0 { self.silent_ms } else { 0 };
             self.run_ms = self.run_ms.saturating_add(TICK_MS + gap_ms);
             self.voice_ms = self.voice_ms.saturating_add(TICK_MS);
@@ -448,6 +447,23 @@ mod tests {
         let mut answer = Answer::new();
         (0..50).for_each(|_| answer.hear(&faint.frame()));
         assert_eq!(answer.beeps(), []);
+    }
+
+    #[test]
+    fn what_may_be_a_consonant_counts_as_said() {
+        let mut answer = Answer::new().quiet(300).say(700);
+        let mut random = Random::from_seed(10);
+        let before_ms = answer.detector.voice_ms;
+        for _ in 0..10 {
+            for _ in 0..2 {
+                let mut frame = [0; FRAME_SAMPLES];
+                frame.fill_with(|| random.below(16_000) as i16 - 8_000);
+                answer.hear(&frame);
+            }
+            answer = answer.say(80);
+        }
+        let said_ms = answer.detector.voice_ms - before_ms;
+        assert!((1_140..=1_200).contains(&said_ms), "{said_ms} of 1200");
     }
 
     #[test]
