@@ -376,8 +376,11 @@ impl Caller {
 
     fn event(&mut self, now: Moment, event: Event, out: &mut Vec<Output>) {
         match event {
-            Event::Progressed { body, .. } => {
-                self.milestones.ringing.get_or_insert(now);
+            Event::Progressed { status, body, .. } => {
+                // A 100 only says that somebody on the way has the INVITE.
+                if status > 100 {
+                    self.milestones.ringing.get_or_insert(now);
+                }
                 // Early media is listened to; a description that cannot be used harms nothing yet.
                 if let Some(body) = body {
                     drop(self.agree(now, &body));

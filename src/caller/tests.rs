@@ -522,6 +522,8 @@ fn a_refusal_is_told_with_status_and_reason() {
     assert!(reason.is_some_and(|reason| reason.contains("unknown_number")));
     assert_eq!((summary.status, summary.ended_by), (Some(404), None));
     assert_eq!(summary.talked, Duration::ZERO);
+    assert_eq!(summary.setup.trying, Some(2 * LATENCY));
+    assert_eq!(summary.setup.ringing, None, "nobody was rung");
 }
 
 #[test]
