@@ -108,6 +108,13 @@ impl KeyEar {
         }
     }
 
+    /// Ends the key that is down, of which nothing more will be heard.
+    pub fn release(&mut self, mut emit: impl FnMut(KeyHeard)) {
+        if let Some(digit) = self.down.take() {
+            emit(KeyHeard::Up { digit, duration_ms: length_ms(self.blocks_down) });
+        }
+    }
+
     /// What the block says; begins the next.
     fn judge(&mut self) -> Option<char> {
         let mut powers = [0.0; TONES];
@@ -138,11 +145,7 @@ impl KeyEar {
         }
         if let Some(digit) = self.down.take() {
             // Of the blocks since it began, the last two were another's.
-            let blocks = self.blocks_down;
-            emit(KeyHeard::Up {
-                digit,
-                duration_ms: blocks * BLOCK as u32 / SAMPLES_PER_MS as u32,
-            });
+            emit(KeyHeard::Up { digit, duration_ms: length_ms(self.blocks_down) });
         }
         if let Some(digit) = said {
             self.down = Some(digit);
@@ -151,6 +154,11 @@ impl KeyEar {
             emit(KeyHeard::Down(digit));
         }
     }
+}
+
+/// How long so many blocks are.
+const fn length_ms(blocks: u32) -> u32 {
+    blocks * BLOCK as u32 / SAMPLES_PER_MS as u32
 }
 
 /// The tone that stands out of its group, and its mean square.
@@ -272,6 +280,24 @@ mod tests {
         let mut once = Press { ms: 120, ..Press::of('7') }.samples();
         once[1_000..1_060].fill(0);
         assert_eq!(heard(&once).len(), 2);
+    }
+
+    #[test]
+    fn a_key_that_is_down_at_the_end_is_let_go_once() {
+        let (mut ear, mut heard) = (KeyEar::default(), Vec::new());
+        let samples = Press::of('7').samples();
+        // It is down from about 79 ms to 159 ms.
+        for frame in samples.as_chunks::<FRAME_SAMPLES>().0.iter().take(7) {
+            ear.push(frame, |key| heard.push(key));
+        }
+        assert_eq!(heard, [KeyHeard::Down('7')]);
+        for _ in 0..2 {
+            ear.release(|key| heard.push(key));
+        }
+        assert!(
+            matches!(heard[..], [_, KeyHeard::Up { digit: '7', duration_ms: 1..40 }]),
+            "{heard:?}"
+        );
     }
 
     #[test]

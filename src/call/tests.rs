@@ -559,6 +559,16 @@ fn a_key_told_by_signalling_reaches_the_agent_unless_the_media_carry_keys() {
 }
 
 #[test]
+fn the_key_by_which_an_agent_hangs_up_is_recorded() {
+    let mut bench = Bench::new(|_| ());
+    bench.talk();
+    bench.give(Input::Agent(AgentInput::HungUp));
+    let last = bench.give(Input::Media(LegSide::Near, MediaInput::Digit('9')));
+    assert_eq!(last, [Output::Record(CallEvent::Digit('9'))]);
+    assert_eq!(bench.close().0, HangupCause::Normal);
+}
+
+#[test]
 fn our_offers_hold_the_codecs_of_the_trunk_in_its_order() {
     let mut bench = Bench::new(|setup| {
         setup.opening =

@@ -308,8 +308,9 @@ impl MediaSession {
         self.playout.end().take_waker()
     }
 
-    /// Says goodbye: to the peer by RTCP, to the agent by `Closed`.
+    /// Says goodbye: to the peer by RTCP, to the agent by `Closed`. A key that is down is over.
     pub fn close(&mut self, now: Moment, out: &mut TickOutput) {
+        self.release_keys(out);
         self.playout.end().hang_up();
         if self.rules.rtcp && (self.sender.packets() > 0 || self.receiver.ssrc().is_some()) {
             self.report(now, out, |report, bytes| report.write_goodbye(bytes));

@@ -124,6 +124,11 @@ impl Receiver {
         }
     }
 
+    /// Ends the key that is down, of which nothing more will come.
+    pub fn release(&mut self, mut emit: impl FnMut(DtmfEvent)) {
+        self.end(&mut emit);
+    }
+
     /// Whether a key is down: what leaks of its tone into the audio is to be muted.
     #[must_use]
     pub const fn is_down(&self) -> bool {

@@ -101,12 +101,16 @@ impl Line {
                 }
                 Some(LineNews::Closed)
             }
+            // The last key: who was told when it went down may have ended the call before it came up.
+            MediaInput::Digit(digit) => {
+                self.note_key(digit, out);
+                None
+            }
             MediaInput::Reserved(_)
             | MediaInput::Opened
             | MediaInput::Refused(_)
             | MediaInput::FirstPacket
             | MediaInput::TimedOut
-            | MediaInput::Digit(_)
             | MediaInput::Played(_) => None,
         }
     }

@@ -397,9 +397,15 @@ impl Task {
         slot.held.clear();
         slot.agent_end = None;
         let figures = match slot.open.take() {
-            Some((media, events)) => {
-                drop(events);
-                Some(Box::new(self.switch.media.close(media).await.figures()))
+            Some((media, mut events)) => {
+                let figures = self.switch.media.close(media).await.figures();
+                // Keys alone still matter: the last one is often why the call ends.
+                while let Some(event) = events.try_recv() {
+                    if let MediaEvent::Digit { digit, .. } = event {
+                        self.own.push_back(Input::Media(side, MediaInput::Digit(digit)));
+                    }
+                }
+                Some(Box::new(figures))
             }
             None => None,
         };

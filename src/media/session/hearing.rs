@@ -156,10 +156,25 @@ impl MediaSession {
         if heard.is_some() { ulaw } else { SILENCE }
     }
 
+    /// Ends a key that is down. Whom it was told to may have hung up because of it, before it was let go.
+    pub(super) fn release_keys(&mut self, out: &mut TickOutput) {
+        let told = self.tells_tones();
+        let mut ear = Ear::of(&mut self.playout, &mut self.bridged, &mut self.counters, out);
+        self.digits_in.release(|event| ear.pressed(event));
+        if told {
+            self.key_ear.release(|key| ear.heard(key));
+        }
+    }
+
+    /// Whether keys that are heard in the audio are told: those of a peer that sends no telephone events.
+    fn tells_tones(&self) -> bool {
+        let events = self.plan.as_ref().is_some_and(|plan| plan.dtmf_receive.is_some());
+        self.rules.tones_heard && !events
+    }
+
     /// Hears keys in the audio of a peer that sends no telephone events.
     fn hear_keys(&mut self, linear: &Pcm, out: &mut TickOutput) {
-        let events = self.plan.as_ref().is_some_and(|plan| plan.dtmf_receive.is_some());
-        let told = self.rules.tones_heard && !events;
+        let told = self.tells_tones();
         if !told && !self.rules.keys_private {
             if self.key_ear.is_down() {
                 self.key_ear = KeyEar::default();

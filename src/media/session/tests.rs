@@ -581,6 +581,24 @@ fn a_key_is_heard_once_by_the_agent_and_once_by_the_call() {
 }
 
 #[test]
+fn a_key_that_is_down_when_the_session_ends_is_told_to_the_call() {
+    let mut scene = Scene::new(plan());
+    let mut talker = Talker::new(PEER, 7);
+    scene.talk(&mut talker, 20);
+    for step in 1..=3 {
+        let bytes = talker.event(9, step * 160, false);
+        scene.receive(&talker, &bytes);
+        scene.tick();
+    }
+    assert!(scene.heard.contains(&LinkEvent::Digit('9')), "the agent knows when it goes down");
+    assert_eq!(scene.count(|event| matches!(event, MediaEvent::Digit { .. })), 0);
+    scene.session.close(scene.now, &mut scene.out);
+    scene.perform();
+    let pressed = MediaEvent::Digit { digit: '9', duration_ms: 60 };
+    assert_eq!(scene.events.iter().filter(|event| **event == pressed).count(), 1);
+}
+
+#[test]
 fn a_key_of_ours_takes_the_place_of_audio() {
     let mut scene = Scene::new(plan());
     scene.ticks(5);
