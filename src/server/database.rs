@@ -66,6 +66,8 @@ const UPLOAD_MAX: Duration = Duration::from_secs(5);
 const LAST_MAX: Duration = Duration::from_secs(3);
 /// Longest wait, at the end, for connections to the database to close.
 const CLOSE_MAX: Duration = Duration::from_secs(3);
+/// How often a private database is looked after.
+const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// Entries of the audit log that wait for the database, in the data directory.
 const AUDIT_FILE: &str = "audit-waiting.jsonl";
 /// The journal's directory, in the data directory.
@@ -79,12 +81,35 @@ pub(super) struct Prepared {
 
 /// The private cluster of the node, if it has one. It ends with the node, and also when the node's
 /// start fails: a program that did not start leaves no PostgreSQL behind.
-struct OwnCluster(Option<PrivateCluster>);
+struct OwnCluster(Option<Arc<PrivateCluster>>);
 
 impl OwnCluster {
+    /// Starts the cluster again whenever its process was killed, until it is stopped. Nobody else would:
+    /// calls and their records wait for it.
+    fn look_after(&self) {
+        let Some(looked_after) = self.0.as_ref().map(Arc::downgrade) else { return };
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(LOOK_EVERY).await;
+                let Some(cluster) = looked_after.upgrade() else { return };
+                let revive = move || cluster.revive(Durability::Safe);
+                match tokio::task::spawn_blocking(revive).await {
+                    Ok(Ok(false)) => (),
+                    Ok(Ok(true)) => {
+                        tracing::warn!("the private database was killed; it is started again");
+                    }
+                    Ok(Err(error)) => {
+                        tracing::error!(%error, "the private database was killed and does not start");
+                    }
+                    Err(_) => tracing::error!("looking after the private database panicked"),
+                }
+            }
+        });
+    }
+
     async fn stop(mut self) {
         let Some(cluster) = self.0.take() else { return };
-        match tokio::task::spawn_blocking(|| cluster.stop()).await {
+        match tokio::task::spawn_blocking(move || cluster.end()).await {
             Ok(stopped) => note_stop(stopped),
             Err(_) => tracing::error!("stopping the private database panicked"),
         }
@@ -95,7 +120,7 @@ impl Drop for OwnCluster {
     /// Blocks; but whose start failed has nothing else to do.
     fn drop(&mut self) {
         if let Some(cluster) = self.0.take() {
-            note_stop(cluster.stop());
+            note_stop(cluster.end());
         }
     }
 }
@@ -148,8 +173,9 @@ async fn prepare_private(data_dir: PathBuf) -> Result<Prepared, StartError> {
         Err(error) => std::panic::resume_unwind(error.into_panic()),
     };
     let database = cluster.database();
-    let cluster = OwnCluster(Some(cluster));
+    let cluster = OwnCluster(Some(Arc::new(cluster)));
     migrate::apply(&database).await?;
+    cluster.look_after();
     Ok(Prepared { database, cluster })
 }
 

@@ -1,8 +1,11 @@
 //! A private PostgreSQL: a cluster of the installed PostgreSQL in the data directory, reached by a
 //! unix socket only.
 
+mod account;
+
 use crate::clock;
 use crate::store::database::Database;
+use crate::store::private_cluster::account::Account;
 use sqlx::postgres::PgConnectOptions;
 use std::ffi::OsString;
 use std::fs::DirBuilder;
@@ -15,7 +18,6 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -23,6 +25,8 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::process::Output;
 use std::process::Stdio;
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 /// The only database of a private cluster that is ours.
@@ -36,6 +40,8 @@ const START_PAUSE: Duration = Duration::from_millis(250);
 const LOCK_FILE: &str = "postgres.lock";
 /// The name of the socket directory, so that a cluster left by a crash is found again.
 const SOCKET_FILE: &str = "postgres.socket";
+/// PostgreSQL's own note of its process, in the cluster. A stop takes it away; a kill leaves it there.
+const PROCESS_FILE: &str = "postmaster.pid";
 const PORT: u16 = 5432;
 
 /// A running private cluster. Dropping it leaves PostgreSQL running, to be adopted by the next
@@ -46,6 +52,8 @@ pub struct PrivateCluster {
     owner: Account,
     cluster_dir: PathBuf,
     socket_dir: PathBuf,
+    /// It was stopped by us, and is not to be started again.
+    over: Mutex<bool>,
     /// Held for as long as this process uses the cluster.
     _lock: File,
 }
@@ -153,7 +161,8 @@ impl PrivateCluster {
             programs.check_version(&cluster_dir)?;
         }
         let socket_dir = socket_dir(&data_dir, &owner)?;
-        let cluster = Self { programs, owner, cluster_dir, socket_dir, _lock: lock };
+        let over = Mutex::new(false);
+        let cluster = Self { programs, owner, cluster_dir, socket_dir, over, _lock: lock };
         if !is_made {
             cluster.init(durability)?;
         }
@@ -197,6 +206,18 @@ impl PrivateCluster {
     ///
     /// When it does not stop within a minute.
     pub fn stop(self) -> Result<(), ClusterError> {
+        self.end()
+    }
+
+    /// The same where others look after the cluster too: from now on [`PrivateCluster::revive`] does nothing.
+    /// Blocks, for as long as it is being started, too.
+    ///
+    /// # Errors
+    ///
+    /// When it does not stop within a minute.
+    pub fn end(&self) -> Result<(), ClusterError> {
+        let mut over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        *over = true;
         self.pg_ctl("stop", &["-m".into(), "fast".into(), "-t".into(), "60".into()])?;
         match std::fs::remove_dir_all(&self.socket_dir) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
@@ -204,6 +225,27 @@ impl PrivateCluster {
             }
             Err(_) | Ok(()) => Ok(()),
         }
+    }
+
+    /// Starts PostgreSQL again where its process was killed; who stopped it on purpose is obeyed. True where
+    /// it was started. Blocks, up to ten seconds.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClusterError`].
+    pub fn revive(&self, durability: Durability) -> Result<bool, ClusterError> {
+        let over = self.over.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_killed = || !self.answers() && self.cluster_dir.join(PROCESS_FILE).exists();
+        if *over || !is_killed() {
+            return Ok(false);
+        }
+        // One that is being stopped no longer answers a moment before its file is gone.
+        std::thread::sleep(START_PAUSE);
+        if !is_killed() {
+            return Ok(false);
+        }
+        self.launch(durability)?;
+        Ok(true)
     }
 
     /// Stops PostgreSQL as a crash would, without a word to its clients. For tests.
@@ -395,60 +437,6 @@ fn debian_dirs() -> Vec<PathBuf> {
     dirs.into_iter().map(|dir| dir.join("bin")).collect()
 }
 
-/// The account PostgreSQL runs as.
-#[derive(Debug)]
-struct Account {
-    /// User and group, where it is not that of this process.
-    other: Option<(u32, u32)>,
-}
-
-impl Account {
-    fn of_this_process() -> Result<Self, ClusterError> {
-        if !is_root()? {
-            return Ok(Self { other: None });
-        }
-        let path = Path::new("/etc/passwd");
-        let users = std::fs::read_to_string(path).map_err(io_error("read", path))?;
-        ["postgres", "nobody"]
-            .into_iter()
-            .find_map(|name| account(&users, name))
-            .map(|account| Self { other: Some(account) })
-            .ok_or(ClusterError::NoAccount)
-    }
-
-    fn own(&self, path: &Path) -> Result<(), ClusterError> {
-        let Some((uid, gid)) = self.other else { return Ok(()) };
-        std::os::unix::fs::chown(path, Some(uid), Some(gid)).map_err(io_error("give away", path))
-    }
-
-    /// Lets the account through to what lies in `dir`: passing is not reading.
-    fn let_pass(&self, dir: &Path) -> Result<(), ClusterError> {
-        if self.other.is_none() {
-            return Ok(());
-        }
-        let mode = std::fs::metadata(dir).map_err(io_error("look at", dir))?.mode();
-        let passing = std::fs::Permissions::from_mode((mode & 0o7777) | 0o011);
-        std::fs::set_permissions(dir, passing).map_err(io_error("open up", dir))?;
-        // What lies above is not ours to open.
-        let closed = dir.ancestors().skip(1).find(|above| !self.may_pass(above));
-        closed.map_or(Ok(()), |above| Err(ClusterError::NotReachable(above.to_owned())))
-    }
-
-    fn may_pass(&self, dir: &Path) -> bool {
-        let (Some((uid, gid)), Ok(found)) = (self.other, std::fs::metadata(dir)) else {
-            return true;
-        };
-        let needed = if found.uid() == uid {
-            0o100
-        } else if found.gid() == gid {
-            0o010
-        } else {
-            0o001
-        };
-        found.mode() & needed != 0
-    }
-}
-
 /// True when this process runs as root, as which PostgreSQL does not run.
 ///
 /// # Errors
@@ -456,16 +444,6 @@ impl Account {
 pub fn is_root() -> Result<bool, ClusterError> {
     let path = Path::new("/proc/self");
     Ok(std::fs::metadata(path).map_err(io_error("look at", path))?.uid() == 0)
-}
-
-/// User and group of `name` in the text of `/etc/passwd`.
-fn account(users: &str, name: &str) -> Option<(u32, u32)> {
-    users.lines().find_map(|line| {
-        let mut fields = line.split(':');
-        (fields.next()? == name).then_some(())?;
-        let uid = fields.nth(1)?.parse().ok()?;
-        Some((uid, fields.next()?.parse().ok()?))
-    })
 }
 
 /// Takes the lock of the data directory; the kernel lets it go when this process ends, however.
@@ -582,16 +560,4 @@ fn output(program: &'static str, command: &mut Command) -> Result<String, Cluste
 fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ClusterError {
     let path = path.to_owned();
     move |source| ClusterError::Io { what, path, source }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_account_is_found_by_its_whole_name() {
-        let users = "root:x:0:0::/root:/bin/sh\npostgresql:x:7:7::/:\npostgres:x:101:104:,,,:/:\n";
-        assert_eq!(account(users, "postgres"), Some((101, 104)));
-        assert_eq!(account(users, "nobody"), None);
-    }
 }

@@ -20,19 +20,45 @@ use tandem::store::api_keys::KeyRole;
 use tandem::store::api_keys::KeyScope;
 use tandem::types::id::TenantId;
 
+/// In the data directory: the process of the node's PostgreSQL, and more.
+const PROCESS_FILE: &str = "postgres/postmaster.pid";
+
+/// The process of the node's PostgreSQL, if it says one.
+fn process(node: &Node) -> Option<String> {
+    let text = std::fs::read_to_string(node.home.data_dir().join(PROCESS_FILE)).ok()?;
+    text.lines().next().map(str::to_owned)
+}
+
+/// Sends the node's PostgreSQL a signal; returns its process.
+fn signal(node: &Node, signal: &str) -> String {
+    let process = process(node).unwrap();
+    let sent = std::process::Command::new("kill").args([signal, &process]).status();
+    assert!(sent.unwrap().success());
+    process
+}
+
 /// Stops the node's PostgreSQL, and waits until the node has noticed.
 async fn lose_database(node: &Node) {
-    let file = node.home.data_dir().join("postgres/postmaster.pid");
-    let text = std::fs::read_to_string(&file).unwrap();
-    let process = text.lines().next().unwrap();
-    let command = format!("kill -INT {process}");
-    let sent = std::process::Command::new("sh").args(["-c", &command]).status();
-    assert!(sent.unwrap().success());
+    signal(node, "-INT");
+    let file = node.home.data_dir().join(PROCESS_FILE);
     wait_for("PostgreSQL has stopped", async || (!file.exists()).then_some(())).await;
     wait_for("the node has noticed", async || {
         (node.get("/readyz").await.json()["database"] == false).then_some(())
     })
     .await;
+}
+
+#[tokio::test]
+async fn a_private_database_that_is_killed_is_started_again() {
+    let (node, _far, _key) = node(json!({"kind": "echo"}), json!({})).await;
+    let killed = signal(&node, "-KILL");
+    wait_for("PostgreSQL runs again", async || process(&node).filter(|process| *process != killed))
+        .await;
+    wait_for("the node is back at it", async || {
+        (node.get("/readyz").await.json()["database"] == true).then_some(())
+    })
+    .await;
+    assert_eq!(node.count("SELECT count(*) FROM tenants").await, 1);
 }
 
 #[tokio::test]
