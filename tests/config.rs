@@ -398,6 +398,15 @@ fn a_trunk_that_registers_must_be_whole() {
 }
 
 #[test]
+fn a_secret_under_a_key_that_does_not_exist_is_not_shown() {
+    let text = "schema_version = 1\nid = \"x\"\nextends = [\"generic\"]\n\
+                [registration]\npassword = \"hunter2\"\n";
+    let found = problems_of(load_profile(text));
+    assert!(found.contains("x.toml:5:1: there is no key `registration.password`"), "{found}");
+    assert!(!found.contains("hunter2"), "{found}");
+}
+
+#[test]
 fn calls_by_the_flow_of_a_registration_need_one() {
     let overrides = json!({
         "inbound": { "source_cidrs": ["192.0.2.1"] },
