@@ -99,9 +99,14 @@ fn every_problem_is_printed_with_its_place_and_the_exit_code_is_2() {
 fn a_folder_of_profiles_is_checked_alone() {
     let folder = Folder::new("folder");
     folder.write("mine/acme.toml", TRUNK);
-    let Said(code, out, _) = tandem(&folder.0, &[], &["check", "mine"]);
     let summary =
         "profiles       10, 1 of them live trunks\ntrunk          acme\nno problem found\n";
+    // One of them stands for its folder: alone it may lack what it extends.
+    for path in ["mine", "mine/acme.toml"] {
+        let Said(code, out, _) = tandem(&folder.0, &[], &["check", path]);
+        assert_eq!((code, out.as_str()), (Some(0), summary), "{path}");
+    }
+    let Said(code, out, _) = tandem(&folder.0.join("mine"), &[], &["check", "acme.toml"]);
     assert_eq!((code, out.as_str()), (Some(0), summary));
 }
 

@@ -13,7 +13,7 @@ use std::path::PathBuf;
 /// What to check.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct CheckArgs {
-    /// A configuration file, or a folder of trunk profiles
+    /// A configuration file, or a folder of trunk profiles; a profile stands for its folder
     #[arg(value_name = "PATH", conflicts_with = "config")]
     path: Option<PathBuf>,
     /// The configuration file [default: TANDEM_CONFIG, else ./tandem.toml if it is there]
@@ -30,6 +30,7 @@ pub(crate) fn run(args: &CheckArgs) -> Result<(), Failure> {
     let path = args.path.clone().or_else(|| args.config.clone());
     let (file, folder) = match path {
         Some(path) if path.is_dir() => (None, Some(path)),
+        Some(path) if is_profile(&path) => (None, Some(folder_of(&path))),
         path => (configuration::file(path), None),
     };
     let more = folder
@@ -42,6 +43,18 @@ pub(crate) fn run(args: &CheckArgs) -> Result<(), Failure> {
     }
     output::line(&summary(&config, file.as_deref(), folder.as_deref()));
     Ok(())
+}
+
+/// Whether a file is a trunk profile: they say the version of their schema.
+fn is_profile(path: &Path) -> bool {
+    let says_version = |text: String| text.lines().any(|line| line.starts_with("schema_version"));
+    std::fs::read_to_string(path).is_ok_and(says_version)
+}
+
+/// The folder a file is in: a profile is checked with those it may extend.
+fn folder_of(file: &Path) -> PathBuf {
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty());
+    parent.unwrap_or(Path::new(".")).to_owned()
 }
 
 /// What was checked, in a few lines.
