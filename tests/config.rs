@@ -145,7 +145,7 @@ sip-profiles/x.toml:10:29: `numbers.inbound_called[0]`: unclosed group
 sip-profiles/x.toml:10:77: `numbers.inbound_called[1]`: `match` has no group 1
     inbound_called = [{ match = '^(\d+$', to = "+${1}" }, { match = '^1$', to = "${1}" }]
                                                                                 ^
-tandem.toml:1:12: `database`: write "private", "env:NAME" or "postgres://..."
+tandem.toml:1:12: `database`: write "private", "postgres://...", "env:NAME" or "file:PATH"
     database = ***
                ^
 tandem.toml:4:8: listener `public` binds every address, so it needs `advertise_sip`: the address peers reach it at

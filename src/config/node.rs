@@ -479,5 +479,5 @@ fn check_database(text: &str) -> Result<(), String> {
     if text == "private" || is_postgres(text) || reference {
         return Ok(());
     }
-    Err("write \"private\", \"env:NAME\" or \"postgres://...\"".to_owned())
+    Err("write \"private\", \"postgres://...\", \"env:NAME\" or \"file:PATH\"".to_owned())
 }
