@@ -198,7 +198,7 @@ async fn list_calls(api: &ApiArgs, list: &ListArgs) -> Result<(), Failure> {
             call.caller,
             call.dialled.unwrap_or(call.dialled_as),
             call.status,
-            seconds(call.duration_ms),
+            length(call.cause.as_deref(), call.duration_ms).unwrap_or_default(),
             call.cause.unwrap_or_default(),
         ]);
     }
@@ -236,7 +236,19 @@ fn note_asked(api: &ApiArgs, what: &str, call: CallId) {
     }
 }
 
-/// A duration as people read it.
-fn seconds(milliseconds: i64) -> String {
-    format!("{}.{}", milliseconds / 1_000, milliseconds % 1_000 / 100)
+/// How long a call talked, in seconds as people read them; of one that has no cause yet that is not known.
+fn length(cause: Option<&str>, milliseconds: i64) -> Option<String> {
+    cause.map(|_| format!("{}.{}", milliseconds / 1_000, milliseconds % 1_000 / 100))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_call_that_is_over_has_a_length() {
+        assert_eq!(length(Some("normal"), 24_585).as_deref(), Some("24.5"));
+        assert_eq!(length(Some("busy"), 0).as_deref(), Some("0.0"));
+        assert_eq!(length(None, 0), None);
+    }
 }

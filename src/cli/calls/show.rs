@@ -1,7 +1,7 @@
 //! `tandem calls show`: the record of one call.
 
 use crate::cli::api::ApiArgs;
-use crate::cli::calls::seconds;
+use crate::cli::calls::length;
 use crate::cli::columns;
 use crate::cli::columns::Columns;
 use crate::cli::failure::Failure;
@@ -120,7 +120,7 @@ fn facts(detail: &Detail) -> Vec<(&'static str, Option<String>)> {
         ("q.850", number(detail.q850)),
         ("ended by", detail.ended_by.clone()),
         ("agent", detail.agent_failure.clone()),
-        ("seconds", Some(seconds(detail.duration_ms))),
+        ("seconds", length(detail.cause.as_deref(), detail.duration_ms)),
         ("codec", detail.codec.clone()),
         ("trunk", detail.trunk_id.clone()),
         ("ai profile", detail.ai_profile_id.clone()),
