@@ -30,23 +30,24 @@ pub(crate) struct RunArgs {
 ///
 /// When the configuration is wrong, or the switch cannot start.
 pub(crate) async fn run(args: RunArgs) -> Result<(), Failure> {
-    let config = configuration::load(args.config.clone())?;
+    let file = configuration::file(args.config);
+    let config = configuration::load(file.clone())?;
     install_logging(&config)?;
     let mut signals = Signals::new()?;
     let server = server::start(config).await.map_err(not_started)?;
     output::line(&server.addresses().ready_line());
-    serve(server, &mut signals, args.config).await;
+    serve(server, &mut signals, file).await;
     Ok(())
 }
 
-/// Serves until a signal ends it: SIGHUP reloads, SIGTERM and Ctrl-C drain, a second one hurries.
+/// Serves until a signal ends it: SIGHUP reloads, SIGTERM and Ctrl-C drain, a second one hurries. A `file` that was
+/// there at the start and is gone is a fault, and not a configuration of defaults.
 async fn serve(server: Server, signals: &mut Signals, file: Option<PathBuf>) {
     while let Asked::Reload = signals.next().await {
         match configuration::read(configuration::file(file.clone()), Vec::new()) {
             Ok(config) => server.reload(&config),
             Err(problems) => {
-                tracing::error!("the configuration has problems; the old one stays in force");
-                output::note(&problems.to_string());
+                tracing::error!(%problems, "the configuration has problems; the old one stays in force");
             }
         }
     }

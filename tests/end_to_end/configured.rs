@@ -107,9 +107,22 @@ async fn a_hang_up_signal_reloads_trunks_and_keeps_the_old_ones_when_the_new_are
     node.signal("HUP");
     logged(&node, "the old one stays in force", 1).await;
     logged(&node, "sip-profiles/carrier.toml:7:15", 1).await;
+    let log = node.log();
+    let fault = log.lines().find(|line| line.contains("carrier.toml:7:15")).unwrap();
+    assert!(
+        fault.starts_with('{') && fault.ends_with('}'),
+        "a line of JSON like the others: {fault}"
+    );
     assert_eq!(old.invite(UNKNOWN).await.refusal(), (410, "unknown_number", false));
     new.send("OPTIONS", "ping").await;
     assert!(new.hears_nothing().await, "a wrong configuration is in force");
+
+    let file = node.home.folder().join("tandem.toml");
+    let configuration = std::fs::read_to_string(&file).unwrap();
+    std::fs::remove_file(&file).unwrap();
+    node.signal("HUP");
+    logged(&node, "the old one stays in force", 2).await;
+    node.home.write("tandem.toml", &configuration);
 
     node.home.write("sip-profiles/carrier.toml", &trunk("127.0.0.3/32", 604));
     node.signal("HUP");
