@@ -1,38 +1,28 @@
 """What the WebSocket of a bot costs a call in processor time, both ways, next to what the bot at its other end costs.
 
-    python3 benches/load/agent-cost.py SWITCH BOT [CALLS [SECONDS]]
+    python3 benches/load/agent-cost.py SWITCH BOT [CALLS [SECONDS [ROUNDS]]]
 
 SWITCH and BOT are programs: a `tandem` and an `examples/media_streams_bot` of the same profile. SIPp calls the demo's tone (+15550102),
 then the number whose agent is the bot (+15550108), and keeps CALLS calls open; the processor time of all threads of both programs is read from /proc at
-the beginning and the end of SECONDS. What a call with the bot takes more than one with the tone is what its WebSocket adds.
+the beginning and the end of SECONDS. What a call with the bot takes more than one with the tone is what its WebSocket adds. On a
+shared machine one round differs from the next by half of that: the mean of ROUNDS is what counts.
 """
 
-import glob
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 
+from processor_time import processor_s
+
 FRAMES_PER_S = 50
-
-
-def processor_s(pid):
-    """By name of the threads."""
-    spent = {}
-    for task in glob.glob(f"/proc/{pid}/task/*"):
-        try:
-            with open(f"{task}/comm") as name, open(f"{task}/schedstat") as times:
-                name = name.read().strip()
-                spent[name] = spent.get(name, 0) + int(times.read().split()[0]) / 1e9
-        except FileNotFoundError:
-            pass
-    return spent
 
 
 def main():
     switch, bot = sys.argv[1:3]
-    calls, seconds = [*map(int, sys.argv[3:5]), *(200, 10)[len(sys.argv) - 3:]]
+    calls, seconds, rounds = [*map(int, sys.argv[3:6]), *(200, 10, 5)[len(sys.argv) - 3:]]
     with tempfile.TemporaryDirectory() as folder:
         # The database of the demo runs as another user.
         os.chmod(folder, 0o755)
@@ -43,8 +33,8 @@ def main():
         ]
         try:
             time.sleep(14)
-            taken = {}
-            for number, agent in (("+15550102", "tone"), ("+15550108", "bot")):
+            taken = {"tone": [], "bot": []}
+            for number, agent in (("+15550102", "tone"), ("+15550108", "bot")) * rounds:
                 rate = 50
                 open_ms = 1000 * (calls // rate + seconds + 6)
                 sipp = subprocess.Popen(
@@ -57,14 +47,16 @@ def main():
                 of_bot, of_switch = (
                     {name: (b[name] - a.get(name, 0)) * 1e6 / calls / seconds / FRAMES_PER_S for name in b}
                     for a, b in zip(before, after))
-                taken[agent] = sum(of_switch.values())
+                taken[agent].append(sum(of_switch.values()))
                 threads = ", ".join(f"{name} {spent:.2f}" for name, spent in sorted(of_switch.items(), key=lambda each: -each[1])
                                     if spent > 0.05)
-                print(f"{agent}: {taken[agent]:.2f} us a call and 20 ms ({threads}); the bot itself {sum(of_bot.values()):.2f}", flush=True)
+                print(f"{agent}: {taken[agent][-1]:.2f} us a call and 20 ms ({threads}); the bot itself {sum(of_bot.values()):.2f}", flush=True)
                 if sipp.wait() != 0:
                     sys.exit("SIPp had calls that failed")
                 time.sleep(3)
-            print(f"added by the WebSocket, both ways: {taken['bot'] - taken['tone']:.2f} us")
+            added = [bot - tone for bot, tone in zip(taken["bot"], taken["tone"])]
+            print(f"added by the WebSocket, both ways: {statistics.mean(added):.2f} us in the mean of {rounds} rounds "
+                  f"({min(added):.2f} to {max(added):.2f})")
         finally:
             for each in started:
                 each.terminate()

@@ -8,7 +8,6 @@ answers is read from /proc before and after; PostgreSQL's and SIPp's are not in 
 shared one, by more than a factor of two; how many times the responder's it is differs less.
 """
 
-import glob
 import os
 import statistics
 import subprocess
@@ -16,20 +15,9 @@ import sys
 import tempfile
 import time
 
+from processor_time import processor_s
+
 CALLED = "+15550102"
-
-
-def processor_s(pid):
-    """By name of the threads."""
-    spent = {}
-    for task in glob.glob(f"/proc/{pid}/task/*"):
-        try:
-            with open(f"{task}/comm") as name, open(f"{task}/schedstat") as times:
-                name = name.read().strip()
-                spent[name] = spent.get(name, 0) + int(times.read().split()[0]) / 1e9
-        except FileNotFoundError:
-            pass
-    return spent
 
 
 def calls(pid, port, rate, count, folder):
