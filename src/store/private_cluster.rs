@@ -89,7 +89,7 @@ pub enum ClusterError {
         /// The version of the programs.
         installed: String,
     },
-    /// Another process uses the data directory: a configuration fault.
+    /// Another process uses the data directory: it may be one that is about to end.
     #[error("{0} is in use by another process; give this one its own data directory")]
     InUse(PathBuf),
     /// Root may not run PostgreSQL, and there is no one to run it as.
@@ -129,10 +129,10 @@ impl ClusterError {
         match self {
             Self::NotInstalled
             | Self::OtherVersion { .. }
-            | Self::InUse(_)
             | Self::NoAccount
             | Self::NotReachable(_) => true,
-            Self::Io { .. } | Self::Program { .. } => false,
+            // The directory may be free the next time.
+            Self::InUse(_) | Self::Io { .. } | Self::Program { .. } => false,
         }
     }
 }

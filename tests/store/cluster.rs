@@ -29,7 +29,8 @@ async fn a_cluster_is_made_adopted_and_stopped() {
     let pid = server_pid(&dir).unwrap();
     // One process at a time: two would write one journal.
     assert!(matches!(start(&dir), Err(ClusterError::InUse(_))));
-    assert!(start(&dir).unwrap_err().is_configuration());
+    // It may be free a moment later, so that a service is to try again.
+    assert!(!start(&dir).unwrap_err().is_configuration());
     database.close().await;
     // Gone without a stop, as after a kill: the server is still there and is taken over.
     drop(first);
