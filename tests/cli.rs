@@ -135,6 +135,17 @@ fn the_variable_names_the_configuration_file() {
 }
 
 #[test]
+fn what_cannot_run_is_not_said_to_be_without_a_problem() {
+    let folder = Folder::new("not-runnable");
+    folder.write("tandem.toml", "data_dir = \"data\"\n");
+    let Said(code, out, err) = tandem(&folder.0, &[], &["check"]);
+    assert_eq!(code, Some(0), "{err}");
+    assert!(out.contains("not runnable   no database is configured"), "{out}");
+    assert!(out.contains("not runnable   no listener is configured"), "{out}");
+    assert!(out.ends_with("\nno other problem found\n"), "{out}");
+}
+
+#[test]
 fn run_without_a_database_exits_2() {
     let folder = Folder::new("run");
     let Said(code, _, err) = tandem(&folder.0, &[], &["run"]);

@@ -72,17 +72,19 @@ fn summary(config: &Config, file: Option<&Path>, folder: Option<&Path>) -> Strin
     for trunk in config.trunks() {
         lines.push(format!("trunk          {}", trunk.name));
     }
+    let mut found = "no problem found";
     if let (None, Err(missing)) = (folder, config.check_can_run()) {
         for problem in missing.list() {
             lines.push(format!("not runnable   {}", problem.message));
         }
+        found = "no other problem found";
     }
     let warnings = match config.warnings().len() {
         0 => String::new(),
         1 => ", 1 warning".to_owned(),
         count => format!(", {count} warnings"),
     };
-    lines.push(format!("no problem found{warnings}"));
+    lines.push(format!("{found}{warnings}"));
     lines.join("\n")
 }
 
