@@ -160,6 +160,14 @@ fn a_profile_that_demands_more_of_callers_passes_with_a_carrier_of_the_standards
 }
 
 #[test]
+fn the_sheet_names_the_key_that_lets_media_in_from_anywhere() {
+    let fault = FAULTS.iter().find(|fault| fault.name == "media-from-anywhere").unwrap();
+    let sheet = certify(&trial("smartflo"), Some(fault), Some("media-sources")).unwrap();
+    let (_, why) = sheet.failures().next().unwrap();
+    assert!(why.contains("`network.remote_media_cidrs`"), "{why}");
+}
+
+#[test]
 fn a_demand_that_is_wrong_or_not_made_fails_the_sheet_of_a_demanding_profile() {
     let (_, demand) = DEMANDS.last().unwrap();
     let trial = demanding(demand);

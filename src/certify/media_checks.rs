@@ -115,7 +115,11 @@ pub(super) fn media_sources(bench: &mut Bench<'_>) -> Checked {
     talk.flow(bench, STRANGER);
     match talk.ours.statistics().packets_in {
         0 => Ok(()),
-        taken => Err(format!("{taken} packets of {} were taken for the carrier's", STRANGER.ip())),
+        taken => Err(format!(
+            "{taken} packets of {} were taken for the carrier's: `network.remote_media_cidrs` does not \
+             keep them out",
+            STRANGER.ip()
+        )),
     }
 }
 
