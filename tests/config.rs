@@ -873,6 +873,9 @@ fn a_file_that_is_not_there_is_a_problem() {
     assert!(problems_of(missing).starts_with("/nonexistent/tandem.toml: "));
     let dir = load_with(&[("tandem.toml", NODE)], &[("TANDEM_PROFILES_DIR", "nowhere")]);
     assert!(problems_of(dir).starts_with("nowhere: "));
+    let text = format!("{NODE}[profiles]\ndir = \"nowhere\"\n");
+    let dir = problems_of(load_with(&[("tandem.toml", &text)], &[]));
+    assert!(dir.starts_with("tandem.toml:6:7: `profiles.dir`: nowhere: "), "{dir}");
 }
 
 /// A folder with certificates; gone with the check.

@@ -190,16 +190,17 @@ fn node_tree(
     environment::apply(&inputs.env, &mut tree, sources, problems);
     let mut check = Check { sources, problems, skip_templates: false };
     check.table("", &tree, node::NODE);
-    let dir = profile_dir(&tree, (defaults, file), inputs);
+    let dir = profile_dir(&tree, (defaults, file), inputs, (&*sources, problems));
     (tree, dir)
 }
 
 /// A path in the file is relative to the file's folder, a path in a variable to where we are. The
-/// default folder need not be there.
+/// default folder need not be there; one that the file names and that cannot be read is told with its place.
 fn profile_dir(
     tree: &Table,
     (defaults, file): (usize, Option<usize>),
     inputs: &Inputs<'_>,
+    (sources, problems): (&Sources, &mut Vec<Problem>),
 ) -> Option<PathBuf> {
     let node = View(tree).node("profiles.dir")?;
     let dir = Path::new(View(tree).text("profiles.dir"));
@@ -208,6 +209,13 @@ fn profile_dir(
         Some(home) if Some(node.at.source) == file || node.at.source == defaults => home.join(dir),
         _ => dir.to_owned(),
     };
-    let is_optional = node.at.source == defaults;
-    if is_optional && inputs.files.list(&dir).is_err() { None } else { Some(dir) }
+    match inputs.files.list(&dir) {
+        Err(_) if node.at.source == defaults => None,
+        Err(error) if Some(node.at.source) == file => {
+            let message = format!("`profiles.dir`: {}: {error}", dir.display());
+            problems.push(Problem::error(sources, node.at, message));
+            None
+        }
+        Ok(_) | Err(_) => Some(dir),
+    }
 }
