@@ -804,6 +804,12 @@ fn what_seals_secrets_is_a_key_of_256_bits() {
     assert!(
         problems_of(with("env:NONE")).contains("`secrets.key_ref`: env:NONE: the variable is not")
     );
+    // What opens sealed secrets cannot be one of them.
+    for wrong in ["hunter2", "sealed:known"] {
+        let problems = problems_of(with(wrong));
+        assert!(problems.contains("\"env:NAME\" or \"file:PATH\""), "{problems}");
+        assert!(!problems.contains("sealed") && !problems.contains("hunter2"), "{problems}");
+    }
     assert_eq!(with("env:SEAL_KEY").unwrap().node().seal_keys.len(), 1);
     let recording = |reference| {
         load_with(&[("tandem.toml", NODE)], &[("TANDEM_RECORDINGS_KEY_REF", reference)])

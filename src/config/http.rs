@@ -21,7 +21,7 @@ use std::net::SocketAddr;
 pub(crate) const HTTP: &[Key] = &[
     key("bind", Kind::Parsed(listener::check_socket)),
     key("tls_cert_file", Kind::Text),
-    key("tls_key_ref", Kind::Secret(secret::check)),
+    key("tls_key_ref", Kind::Secret(secret::check_own)),
     key("cors_origins", Kind::ParsedList(check_origin)),
     key("public_url", Kind::Parsed(check_public_url)),
     key("requests_per_s", Kind::Integer(0, 1_000_000)),
@@ -79,7 +79,7 @@ fn read_tls(
     let (certificate, key) = match (certificate, key) {
         (None, None) => return None,
         // A reference of the wrong form was reported with the schema.
-        (Some(certificate), Some(key)) if secret::check(key).is_ok() => (certificate, key),
+        (Some(certificate), Some(key)) if secret::check_own(key).is_ok() => (certificate, key),
         (Some(_), Some(_)) => return None,
         (given, _) => {
             let path = if given.is_some() { "http.tls_cert_file" } else { "http.tls_key_ref" };

@@ -35,7 +35,7 @@ pub(crate) const LISTENER: &[Key] = &[
     key("udp_sockets", Kind::Integer(0, 64)),
     key("dscp", Kind::Integer(0, 63)),
     key("tls_cert_file", Kind::Parsed(not_empty)),
-    key("tls_key_ref", Kind::Secret(secret::check)),
+    key("tls_key_ref", Kind::Secret(secret::check_own)),
     key("tls_min_version", Kind::Choice(&["1.2", "1.3"])),
     key("tls_client_certs", Kind::Choice(&["ignore", "request", "require"])),
     key("tls_client_ca_file", Kind::Parsed(not_empty)),
@@ -193,7 +193,7 @@ impl Reading<'_> {
             complete = false;
         }
         // A reference of the wrong form was reported with the schema.
-        if !complete || secret::check(table.text("tls_key_ref")).is_err() {
+        if !complete || secret::check_own(table.text("tls_key_ref")).is_err() {
             return None;
         }
         let source = TlsSource {

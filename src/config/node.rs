@@ -157,8 +157,10 @@ const TRACE: &[Key] = &[
     key("keep_s", Kind::Integer(0, 31_536_000)),
 ];
 
-const SECRETS: &[Key] =
-    &[key("key_ref", Kind::Secret(secret::check)), key("old_key_ref", Kind::Secret(secret::check))];
+const SECRETS: &[Key] = &[
+    key("key_ref", Kind::Secret(secret::check_own)),
+    key("old_key_ref", Kind::Secret(secret::check_own)),
+];
 
 const LOG: &[Key] = &[
     key("level", Kind::Choice(&["error", "warn", "info", "debug", "trace"])),
@@ -345,7 +347,7 @@ fn keys(
     let mut keys = Vec::new();
     for path in *paths {
         // A reference of the wrong form was reported with the schema.
-        let Some(text) = view.given(path).filter(|text| secret::check(text).is_ok()) else {
+        let Some(text) = view.given(path).filter(|text| secret::check_own(text).is_ok()) else {
             continue;
         };
         let form = "holds no key: 32 random bytes in base64 (openssl rand -base64 32)";
@@ -475,7 +477,7 @@ fn is_postgres(text: &str) -> bool {
 }
 
 fn check_database(text: &str) -> Result<(), String> {
-    let reference = !text.is_empty() && secret::check(text).is_ok();
+    let reference = !text.is_empty() && secret::check_own(text).is_ok();
     if text == "private" || is_postgres(text) || reference {
         return Ok(());
     }

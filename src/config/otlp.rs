@@ -15,7 +15,7 @@ use crate::types::trace_context::Sampling;
 /// `[otlp]`.
 pub(crate) const OTLP: &[Key] = &[
     key("endpoint", Kind::Parsed(check_endpoint)),
-    key("authorization_ref", Kind::Secret(secret::check)),
+    key("authorization_ref", Kind::Secret(secret::check_own)),
     key("service_name", Kind::Parsed(check_service_name)),
     key("sample_percent", Kind::Integer(0, 100)),
 ];
@@ -51,7 +51,7 @@ pub(crate) fn read(
 ) -> Option<OtlpSettings> {
     let path = "otlp.authorization_ref";
     // A reference of the wrong form was reported with the schema.
-    let given = view.given(path).filter(|text| secret::check(text).is_ok());
+    let given = view.given(path).filter(|text| secret::check_own(text).is_ok());
     let authorization = given.and_then(|text| match secret::resolve(secrets, text) {
         Ok(value) => Some(value),
         Err(why) => {

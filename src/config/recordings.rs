@@ -12,8 +12,8 @@ use std::path::PathBuf;
 /// `[recordings]`.
 pub(crate) const RECORDINGS: &[Key] = &[
     key("dir", Kind::Parsed(any_text)),
-    key("key_ref", Kind::Secret(secret::check)),
-    key("old_key_ref", Kind::Secret(secret::check)),
+    key("key_ref", Kind::Secret(secret::check_own)),
+    key("old_key_ref", Kind::Secret(secret::check_own)),
 ];
 
 /// Where recordings are, and the keys they are encrypted under.

@@ -121,6 +121,15 @@ pub(crate) fn check(text: &str) -> Result<(), String> {
     Err("a secret is given by reference: \"env:NAME\", \"file:PATH\" or \"sealed:NAME\"".to_owned())
 }
 
+/// The same of a secret of the node itself, which nobody sealed: what is sealed is in the database.
+pub(crate) fn check_own(text: &str) -> Result<(), String> {
+    let is_sealed = matches!(parse(text), Some(Reference::Sealed(_)));
+    if !is_sealed && check(text).is_ok() {
+        return Ok(());
+    }
+    Err("a secret of the node is given by reference: \"env:NAME\" or \"file:PATH\"".to_owned())
+}
+
 /// The secret behind a reference that was checked. The one newline an editor puts at the end of a
 /// file is not part of it.
 ///
@@ -222,6 +231,11 @@ mod tests {
         for bad in ["hunter2", "env:", "env:A B", "file:", "sealed:", "sealed:a b", "vault:x"] {
             assert!(check(bad).is_err(), "{bad}");
         }
+        for (own, is_good) in [("", true), ("env:A", true), ("file:/x", true), ("sealed:a", false)]
+        {
+            assert_eq!(check_own(own).is_ok(), is_good, "{own}");
+        }
+        assert!(check_own("hunter2").is_err_and(|why| !why.contains("sealed")));
     }
 
     #[test]
