@@ -46,12 +46,17 @@ impl Reach {
         if !url.bytes().all(|byte| byte.is_ascii_graphic()) {
             return Err("a URL is ASCII without spaces");
         }
-        let (scheme, rest) = url.split_once("://").ok_or("a URL begins with https://")?;
+        let schemes = if self.http {
+            "a URL begins with http:// or https://"
+        } else {
+            "a URL begins with https://"
+        };
+        let (scheme, rest) = url.split_once("://").ok_or(schemes)?;
         let is_secure = match scheme.to_ascii_lowercase().as_str() {
             "https" => true,
             "http" if self.http => false,
             "http" => return Err("http:// is not allowed on this node (webhooks.allow_http)"),
-            _ => return Err("a URL begins with https://"),
+            _ => return Err(schemes),
         };
         let rest = rest.split('#').next().unwrap_or_default();
         let cut = rest.find(['/', '?']).unwrap_or(rest.len());
@@ -325,6 +330,11 @@ mod tests {
         let to = reach.destination("http://127.0.0.1:8080?a=1#x").unwrap();
         assert_eq!((to.host.as_str(), to.port, to.path.as_str()), ("127.0.0.1", 8080, "/?a=1"));
         assert!(!to.is_secure);
+        for wrong in ["ftp://127.0.0.1/", "127.0.0.1"] {
+            let refused = |reach: &Reach| reach.destination(wrong).unwrap_err();
+            assert_eq!(refused(&reach), "a URL begins with http:// or https://");
+            assert_eq!(refused(&Reach::default()), "a URL begins with https://");
+        }
     }
 
     #[test]
