@@ -6,6 +6,10 @@ mod account;
 use crate::clock;
 use crate::store::database::Database;
 use crate::store::private_cluster::account::Account;
+use socket2::Domain;
+use socket2::SockAddr;
+use socket2::Socket;
+use socket2::Type;
 use sqlx::postgres::PgConnectOptions;
 use std::ffi::OsString;
 use std::fs::DirBuilder;
@@ -18,7 +22,6 @@ use std::io;
 use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::path::PathBuf;
@@ -471,8 +474,15 @@ fn login(socket_dir: &Path, database: &str) -> PgConnectOptions {
         .database(database)
 }
 
+/// Whether somebody listens there. That is not waited for: a server that hangs takes nobody any more once its queue is
+/// full, and who looked would hang with it.
 fn socket_answers(socket_dir: &Path) -> bool {
-    UnixStream::connect(socket_dir.join(format!(".s.PGSQL.{PORT}"))).is_ok()
+    let connect = || {
+        let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        socket.connect(&SockAddr::unix(socket_dir.join(format!(".s.PGSQL.{PORT}")))?)
+    };
+    connect().map_or_else(|error| error.kind() == io::ErrorKind::WouldBlock, |()| true)
 }
 
 /// The directory of the socket: a short one, for a socket's path has at most 107 bytes, and the same
@@ -560,4 +570,24 @@ fn output(program: &'static str, command: &mut Command) -> Result<String, Cluste
 fn io_error(what: &'static str, path: &Path) -> impl FnOnce(io::Error) -> ClusterError {
     let path = path.to_owned();
     move |source| ClusterError::Io { what, path, source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_server_that_hangs_holds_nobody_up_who_looks_whether_it_is_there() {
+        let dir = std::env::temp_dir().join(format!("tandem-hangs-{:016x}", clock::random_u64()));
+        std::fs::create_dir(&dir).unwrap();
+        assert!(!socket_answers(&dir));
+        let server = Socket::new(Domain::UNIX, Type::STREAM, None).unwrap();
+        server.bind(&SockAddr::unix(dir.join(format!(".s.PGSQL.{PORT}"))).unwrap()).unwrap();
+        server.listen(1).unwrap();
+        // More than wait to be taken.
+        assert!((0..8).all(|_| socket_answers(&dir)));
+        drop(server);
+        assert!(!socket_answers(&dir), "its file is still there");
+        std::fs::remove_dir_all(&dir).unwrap();
+    }
 }
