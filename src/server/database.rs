@@ -68,6 +68,8 @@ const LAST_MAX: Duration = Duration::from_secs(3);
 const CLOSE_MAX: Duration = Duration::from_secs(3);
 /// How often a private database is looked after.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
+/// The same of one that does not start again, at last: each time it adds to logs, perhaps on a disk that is full.
+const LOOK_RARELY: Duration = Duration::from_secs(60);
 /// Entries of the audit log that wait for the database, in the data directory.
 const AUDIT_FILE: &str = "audit-waiting.jsonl";
 /// The journal's directory, in the data directory.
@@ -89,19 +91,24 @@ impl OwnCluster {
     fn look_after(&self) {
         let Some(looked_after) = self.0.as_ref().map(Arc::downgrade) else { return };
         tokio::spawn(async move {
+            let mut pause = LOOK_EVERY;
             loop {
-                tokio::time::sleep(LOOK_EVERY).await;
+                tokio::time::sleep(pause).await;
                 let Some(cluster) = looked_after.upgrade() else { return };
                 let revive = move || cluster.revive(Durability::Safe);
-                match tokio::task::spawn_blocking(revive).await {
-                    Ok(Ok(false)) => (),
-                    Ok(Ok(true)) => {
+                let Ok(revived) = tokio::task::spawn_blocking(revive).await else {
+                    tracing::error!("looking after the private database panicked");
+                    continue;
+                };
+                pause = pause_after(&revived, pause);
+                match revived {
+                    Ok(false) => (),
+                    Ok(true) => {
                         tracing::warn!("the private database was killed; it is started again");
                     }
-                    Ok(Err(error)) => {
+                    Err(error) => {
                         tracing::error!(%error, "the private database was killed and does not start");
                     }
-                    Err(_) => tracing::error!("looking after the private database panicked"),
                 }
             }
         });
@@ -122,6 +129,14 @@ impl Drop for OwnCluster {
         if let Some(cluster) = self.0.take() {
             note_stop(cluster.end());
         }
+    }
+}
+
+/// How long it takes until a private database is looked after again, which was after this `pause`.
+fn pause_after(revived: &Result<bool, ClusterError>, pause: Duration) -> Duration {
+    match revived {
+        Ok(_) => LOOK_EVERY,
+        Err(_) => LOOK_RARELY.min(2 * pause),
     }
 }
 
@@ -463,5 +478,24 @@ impl Ledger for JournalLedger {
 
     fn said(&self, turn: SaidTurn) {
         self.said.tell(turn);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_private_database_that_does_not_start_is_tried_less_and_less_often() {
+        let failed = || Err(ClusterError::NoAccount);
+        let mut pause = LOOK_EVERY;
+        let pauses = [(); 7].map(|()| {
+            pause = pause_after(&failed(), pause);
+            pause.as_secs()
+        });
+        assert_eq!(pauses, [4, 8, 16, 32, 60, 60, 60]);
+        for back in [true, false] {
+            assert_eq!(pause_after(&Ok(back), pause), LOOK_EVERY);
+        }
     }
 }
