@@ -31,6 +31,10 @@ pub struct Problem {
     pub message: String,
 }
 
+/// What is in the names of keys, right or wrong, whose value is nobody's business; in small letters.
+const SECRET_WORDS: [&str; 7] =
+    ["passw", "passphrase", "pwd", "secret", "token", "key", "authorization"];
+
 impl Problem {
     /// A problem that stops the program.
     pub(crate) fn error(sources: &Sources, at: Place, message: impl Into<String>) -> Self {
@@ -84,6 +88,22 @@ impl Problem {
             self.snippet = format!("{head}***");
         }
         self
+    }
+
+    /// Leaves out of the line what may be a secret that was written under a key of whatever spelling: from the place
+    /// on, or the line as a whole where the secret may stand before it.
+    #[must_use]
+    pub(crate) fn hiding_secrets(mut self) -> Self {
+        let line = self.snippet.to_ascii_lowercase();
+        let Some(named) = SECRET_WORDS.iter().filter_map(|word| line.find(word)).min() else {
+            return self;
+        };
+        let before = line.get(..named).map_or(0, |before| before.chars().count());
+        if before < self.indent {
+            self.snippet.clear();
+            return self;
+        }
+        self.hiding_value()
     }
 }
 
@@ -211,6 +231,25 @@ mod tests {
         let problem = Problem::error(&sources, at, "wrong");
         assert_eq!(problem.to_string(), "a.toml:2:11: wrong\n    größe = 25 # ms\n            ^");
         assert_eq!(problem.hiding_value().snippet, "größe = ***");
+    }
+
+    #[test]
+    fn what_may_be_a_secret_is_left_out_wherever_it_stands() {
+        for (line, key, shown) in [
+            ("ptime = 20", "ptime", "ptime = 20"),
+            ("Password = 's3cret'", "Password", "***"),
+            ("AUTHORIZATION = 's3cret'", "AUTHORIZATION", "***"),
+            ("  digets = { password_ref = 's3cret' }", "digets", "***"),
+            ("digest = { odd = 1, password_ref = 's3cret' }", "odd", "digest = { ***"),
+            ("digest = { password_ref = 's3cret', odd = 1 }", "odd", ""),
+        ] {
+            let mut sources = Sources::default();
+            let source = sources.add("a.toml", line);
+            let start = line.find(key).unwrap();
+            let at = Place { source, start, end: start + key.len() };
+            let problem = Problem::error(&sources, at, "wrong").hiding_secrets();
+            assert_eq!(problem.snippet, shown, "{line}");
+        }
     }
 
     #[test]

@@ -58,9 +58,6 @@ pub(crate) enum Built {
     Only(&'static [&'static str]),
 }
 
-/// What is in the names of keys, right or wrong, whose value is nobody's business.
-const SECRET_WORDS: [&str; 4] = ["password", "secret", "token", "key"];
-
 /// Where a check stands: what it reports to, and the path so far.
 pub(crate) struct Check<'a> {
     pub(crate) sources: &'a Sources,
@@ -91,10 +88,9 @@ impl Check<'_> {
             None => String::new(),
         };
         let message = format!("there is no key `{full}`{hint}");
-        let problem = Problem::error(self.sources, entry.key_at, message);
         // Who writes `password` where `password_ref` belongs writes the password behind it.
-        let is_secret = SECRET_WORDS.iter().any(|word| name.contains(word));
-        self.problems.push(if is_secret { problem.hiding_value() } else { problem });
+        let problem = Problem::error(self.sources, entry.key_at, message).hiding_secrets();
+        self.problems.push(problem);
     }
 
     fn wrong(&mut self, path: &str, node: &Node, kind: &Kind) {

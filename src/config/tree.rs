@@ -93,7 +93,8 @@ pub(crate) fn parse(source: usize, sources: &Sources, problems: &mut Vec<Problem
     let (table, errors) = DeTable::parse_recoverable(sources.text(source));
     for error in errors {
         let at = error.span().map_or(Place::whole(source), |span| Place::new(source, &span));
-        problems.push(Problem::error(sources, at, error.message().to_owned()));
+        let problem = Problem::error(sources, at, error.message().to_owned());
+        problems.push(problem.hiding_secrets());
     }
     from_table(source, table.get_ref())
 }
