@@ -322,8 +322,9 @@ fn open(engine: &MediaEngine) -> Call {
     Call { id, _events: events, agent, peer, to }
 }
 
-/// Peers and agents of all calls: one packet each way every 20 ms, spread over the period. Gives the calls back.
-fn drive(mut calls: Vec<Call>, stop: &AtomicBool) -> Vec<Call> {
+/// Peers and agents of all calls: one packet each way every 20 ms, spread over the period. Every peer says `said` over and
+/// over, each from another place on. Gives the calls back.
+fn drive(mut calls: Vec<Call>, said: &[Vec<u8>], stop: &AtomicBool) -> Vec<Call> {
     let start = Instant::now();
     let mut bytes = [0; 172];
     for number in 0_u32.. {
@@ -331,9 +332,11 @@ fn drive(mut calls: Vec<Call>, stop: &AtomicBool) -> Vec<Call> {
         for group in 0..groups {
             let due = start + Duration::from_millis(20) * number + Duration::from_millis(group);
             std::thread::sleep(due.saturating_duration_since(Instant::now()));
-            audio(Codec::Pcmu, number, &mut bytes);
-            for call in calls.iter_mut().skip(group as usize).step_by(groups as usize) {
-                call.peer.send_to(&bytes, call.to).unwrap();
+            let of_group = calls.iter_mut().enumerate().skip(group as usize);
+            for (place, call) in of_group.step_by(groups as usize) {
+                let payload = &said[(number as usize + 37 * place) % said.len()];
+                let length = speech(Codec::Pcmu, payload, number, &mut bytes);
+                call.peer.send_to(&bytes[..length], call.to).unwrap();
                 while call.peer.recv(&mut [0; 1_500]).is_ok() {}
                 converse(&mut call.agent);
             }
@@ -441,23 +444,34 @@ fn bare_udp_in_phases(criterion: &mut Criterion) {
 }
 
 fn engine(criterion: &mut Criterion) {
-    carry(criterion, "engine_processor_time", CALLS);
+    carry(criterion, "engine_processor_time", CALLS, None);
+}
+
+/// The same where each call listens for who interrupts its agent, and somebody speaks all the time, with the pauses of speech.
+fn engine_that_listens(criterion: &mut Criterion) {
+    let said = voice().iter().map(|frame| frame.to_vec()).collect();
+    carry(criterion, "engine_listens_processor_time", CALLS, Some(said));
 }
 
 fn many(criterion: &mut Criterion) {
     // Three sockets a call are more than a shell allows.
     os::raise_descriptor_limit().unwrap();
-    carry(criterion, "many_calls_processor_time", MANY_CALLS);
+    carry(criterion, "many_calls_processor_time", MANY_CALLS, None);
 }
 
-/// The processor time of the media thread for a tick of a call, of so many calls, and what they lost.
-fn carry(criterion: &mut Criterion, name: &str, count: usize) {
+/// The processor time of the media thread for a tick of a call, of so many calls, and what they lost. Where something is
+/// `said` it is listened to.
+fn carry(criterion: &mut Criterion, name: &str, count: usize, said: Option<Vec<Vec<u8>>>) {
     let config = MediaConfig { threads: 1, realtime: true, ports: 20_000..=29_999 };
     let engine = MediaEngine::start(config).unwrap();
-    let calls = (0..count).map(|_| open(&engine)).collect();
+    let calls: Vec<Call> = (0..count).map(|_| open(&engine)).collect();
+    for call in calls.iter().filter(|_| said.is_some()) {
+        engine.listen(call.id, Some(Box::new(Listener::new(BargeIn::OFF))));
+    }
+    let said = said.unwrap_or_else(|| vec![vec![0x33; 160]]);
     let stop = Arc::new(AtomicBool::new(false));
     let stopped = Arc::clone(&stop);
-    let driver = std::thread::spawn(move || drive(calls, &stopped));
+    let driver = std::thread::spawn(move || drive(calls, &said, &stopped));
     let mut group = criterion.benchmark_group("media_tick");
     group.sample_size(10).measurement_time(Duration::from_secs(10));
     group.bench_function(name, |b| {
@@ -509,6 +523,7 @@ criterion_group!(
     bare_udp,
     bare_udp_in_phases,
     engine,
+    engine_that_listens,
     many
 );
 criterion_main!(benches);
