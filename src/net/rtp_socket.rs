@@ -51,7 +51,7 @@ impl RtpSocket {
         let socket = Self::bind_for_reports(address, interface)?;
         // These only make things better; a system that refuses them still carries calls.
         let _refused = SockRef::from(&socket.0).set_recv_buffer_size(RECEIVE_BUFFER_BYTES);
-        if address.is_ipv4() {
+        if address.is_ipv4() && socket.learns_ways() {
             let _refused = socket.keep_whole(true);
         }
         Ok(socket)
@@ -84,6 +84,13 @@ impl RtpSocket {
     fn keep_whole(&self, whole: bool) -> io::Result<()> {
         let how = if whole { libc::IP_PMTUDISC_DO } else { libc::IP_PMTUDISC_WANT };
         set_option(&self.0, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, how)
+    }
+
+    /// Whether the system learns how much ways over IPv4 carry, which is its default. One that is told not to
+    /// (`ip_no_pmtu_disc`) may be told so because nobody tells it: what has to go whole could be lost for good.
+    fn learns_ways(&self) -> bool {
+        let how = option(&self.0, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER);
+        how.is_ok_and(|how| how == libc::IP_PMTUDISC_WANT)
     }
 
     /// Has the system mark what is sent with the traffic class `dscp` (RFC 2474) from now on; 0: as it does by
@@ -171,6 +178,17 @@ fn set_option(
         libc::setsockopt(socket.as_raw_fd(), level, name, (&raw const value).cast(), length)
     };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn option(socket: &impl AsRawFd, level: libc::c_int, name: libc::c_int) -> io::Result<libc::c_int> {
+    let mut value: libc::c_int = 0;
+    let mut length = size_of::<libc::c_int>() as libc::socklen_t;
+    // SAFETY: both pointers are to live integers, of which the second says how long the first is, beyond which the
+    // kernel never writes; the descriptor is open as long as `socket` is borrowed.
+    let result = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), level, name, (&raw mut value).cast(), &raw mut length)
+    };
+    if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
 /// Undoes `connect`. The socket stays bound where it was bound by name.
@@ -369,27 +387,16 @@ mod tests {
 
     /// What the system does with datagrams that are too long for their way.
     fn handling(socket: &RtpSocket) -> libc::c_int {
-        let (mut value, mut length) = (-1, size_of::<libc::c_int>() as libc::socklen_t);
-        // SAFETY: both pointers are to live integers, of which the second says how long the first is.
-        let result = unsafe {
-            libc::getsockopt(
-                socket.0.as_raw_fd(),
-                libc::IPPROTO_IP,
-                libc::IP_MTU_DISCOVER,
-                (&raw mut value).cast(),
-                &raw mut length,
-            )
-        };
-        assert_eq!(result, 0);
-        value
+        option(&socket.0, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER).expect("the system says")
     }
 
     #[test]
     fn media_go_whole_and_reports_as_the_system_sends_them() {
         let address: SocketAddr = "127.91.10.1:0".parse().expect("address");
         let media = RtpSocket::bind(address).expect("free");
-        assert_eq!(handling(&media), libc::IP_PMTUDISC_DO);
         let given = RtpSocket(UdpSocket::bind(address).expect("free"));
+        let whole = if given.learns_ways() { libc::IP_PMTUDISC_DO } else { handling(&given) };
+        assert_eq!(handling(&media), whole);
         let reports = RtpSocket::bind_for_reports(address, None).expect("free");
         assert_eq!(handling(&reports), handling(&given));
     }
@@ -439,6 +446,28 @@ mod tests {
             assert_eq!(handling(&here), libc::IP_PMTUDISC_DO, "of another socket, another way");
         });
         narrow.join().expect("it goes well");
+    }
+
+    #[test]
+    fn where_nobody_tells_what_a_way_carries_nothing_has_to_go_whole() {
+        let untold = std::thread::spawn(|| {
+            // Of the network of this thread alone.
+            let told_not_to_ask = "/proc/sys/net/ipv4/ip_no_pmtu_disc";
+            if !enter_narrow_network(600) || std::fs::write(told_not_to_ask, "1").is_err() {
+                // A machine that lets nobody have such a network has nothing to try here.
+                return;
+            }
+            let address: SocketAddr = "127.0.0.1:0".parse().expect("address");
+            let [here, there] = [0, 1].map(|_| RtpSocket::bind(address).expect("free"));
+            let to = here.local_address().expect("bound");
+            let mut buffer = [0; 1_500];
+            for length in [500, 1_400] {
+                assert_eq!(handling(&there), libc::IP_PMTUDISC_DONT);
+                assert!(there.send(&vec![7; length], to));
+                assert_eq!(receive_soon(&here, &mut buffer).length, length);
+            }
+        });
+        untold.join().expect("it goes well");
     }
 
     #[test]
