@@ -115,12 +115,12 @@ impl RtpSocket {
     pub fn send(&self, bytes: &[u8], to: SocketAddr) -> bool {
         match send_message(&self.0, bytes, to) {
             Ok(()) => true,
-            // That was about one before.
-            Err(error) if is_report_of_peer(&error) => send_message(&self.0, bytes, to).is_ok(),
             // Longer than its way carries at once: from now on such ones go in pieces.
             Err(error) if to.is_ipv4() && error.raw_os_error() == Some(libc::EMSGSIZE) => {
                 self.keep_whole(false).is_ok() && send_message(&self.0, bytes, to).is_ok()
             }
+            // That was about one before.
+            Err(error) if is_report_of_peer(&error) => send_message(&self.0, bytes, to).is_ok(),
             Err(_) => false,
         }
     }
@@ -281,15 +281,28 @@ fn stamp_of(control: &[u8]) -> Option<Duration> {
     (nanos < 1_000_000_000).then(|| Duration::new(seconds, nanos))
 }
 
+/// Whether an ICMP message about a datagram before may have been the cause. Of a socket that keeps to a peer the system
+/// reports all of them, each once, to whoever asks it for anything next.
 fn is_report_of_peer(error: &io::Error) -> bool {
-    matches!(
+    /// Those that have no kind of their own, or one that says something else.
+    const REPORTED: [libc::c_int; 7] = [
+        libc::EMSGSIZE,
+        libc::ENOPROTOOPT,
+        libc::EOPNOTSUPP,
+        libc::EHOSTDOWN,
+        libc::ENONET,
+        libc::EPROTO,
+        libc::EACCES,
+    ];
+    let is_of_kind = matches!(
         error.kind(),
         io::ErrorKind::ConnectionRefused
             | io::ErrorKind::ConnectionReset
             | io::ErrorKind::Interrupted
             | io::ErrorKind::HostUnreachable
             | io::ErrorKind::NetworkUnreachable
-    )
+    );
+    is_of_kind || error.raw_os_error().is_some_and(|code| REPORTED.contains(&code))
 }
 
 #[cfg(test)]
@@ -446,6 +459,57 @@ mod tests {
             assert_eq!(handling(&here), libc::IP_PMTUDISC_DO, "of another socket, another way");
         });
         narrow.join().expect("it goes well");
+    }
+
+    /// What a router says by ICMP (RFC 792) of a datagram from one port of 127.0.0.1 to another.
+    fn report(kind: u8, code: u8, (from, to): (u16, u16)) -> Vec<u8> {
+        let mut bytes = vec![kind, code, 0, 0, 0, 0];
+        // So much the next way carries, where that is the trouble.
+        bytes.extend_from_slice(&600_u16.to_be_bytes());
+        bytes.extend_from_slice(&[0x45, 0, 0, 28, 0, 0, 0x40, 0, 64, 17, 0, 0]);
+        bytes.extend_from_slice(&[127, 0, 0, 1, 127, 0, 0, 1]);
+        for part in [from, to, 8, 0] {
+            bytes.extend_from_slice(&part.to_be_bytes());
+        }
+        let words = bytes.as_chunks::<2>().0.iter().map(|word| u16::from_be_bytes(*word));
+        let sum: u32 = words.map(u32::from).sum();
+        let folded = (sum >> 16) + (sum & 0xffff);
+        let check = !((folded + (folded >> 16)) as u16);
+        bytes[2..4].copy_from_slice(&check.to_be_bytes());
+        bytes
+    }
+
+    #[test]
+    fn what_is_reported_of_a_datagram_before_keeps_no_other_from_being_read_or_sent() {
+        let told = std::thread::spawn(|| {
+            if !enter_narrow_network(600) {
+                // A machine that lets nobody have such a network has nothing to try here.
+                return;
+            }
+            let router = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::ICMPV4));
+            let Ok(router) = router else { return };
+            let address: SocketAddr = "127.0.0.1:0".parse().expect("address");
+            let [here, there] = [0, 1].map(|_| RtpSocket::bind(address).expect("free"));
+            let [own, peer] = [&here, &there].map(|socket| socket.local_address().expect("bound"));
+            assert!(here.keep_to(Some(peer)));
+            let mut buffer = [0; 100];
+            // Its protocol, its port, its length, its host, twice, and its head.
+            for (kind, code) in [(3, 2), (3, 3), (3, 4), (3, 7), (3, 8), (12, 0)] {
+                let said = report(kind, code, (own.port(), peer.port()));
+                let tell = || router.send_to(&said, &own.into()).expect("it is told");
+                assert!(there.send(&[1], own));
+                while here.0.peek(&mut buffer).is_err() {
+                    std::thread::yield_now();
+                }
+                tell();
+                let arrival = here.receive(&mut buffer).expect("it waits");
+                assert_eq!(arrival.length, 1, "{kind} {code}");
+                tell();
+                assert!(here.send(&[2, 3], peer), "{kind} {code}");
+                assert_eq!(receive_soon(&there, &mut buffer).length, 2);
+            }
+        });
+        told.join().expect("it goes well");
     }
 
     #[test]
