@@ -62,13 +62,18 @@ async fn forwarded(phone: &mut Phone, far: &mut Phone) -> (Heard, Heard) {
 
 /// Presses 5 by RFC 4733.
 async fn press_five(phone: &Phone, port: u16) {
+    press((phone, port), 5, &[(0, 0), (1, 0), (2, 0), (3, 0x80), (4, 0x80), (5, 0x80)]).await;
+}
+
+/// The packets of a key by RFC 4733: which of them, and whether each says that it is over.
+async fn press((phone, port): (&Phone, u16), key: u8, packets: &[(u16, u8)]) {
     let switch = SocketAddr::new(phone.switch.ip(), port);
-    for (step, end) in [(0_u16, 0_u8), (1, 0), (2, 0), (3, 0x80), (4, 0x80), (5, 0x80)] {
+    for (step, end) in packets.iter().copied() {
         let mut packet = vec![0x80, if step == 0 { 0xe5 } else { 0x65 }];
         packet.extend((1_500 + step).to_be_bytes());
         packet.extend(80_000_u32.to_be_bytes());
         packet.extend(0x28_u32.to_be_bytes());
-        packet.extend([5, 10 | end]);
+        packet.extend([key, 10 | end]);
         packet.extend((160 * (step.min(3) + 1)).to_be_bytes());
         phone.media.send_to(&packet, switch).await.unwrap();
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -110,6 +115,24 @@ async fn keys_reach_a_peer_by_info_where_its_trunk_says_so() {
     assert_eq!(info(&phone).await.body, "Signal=9\r\nDuration=160\r\n");
     phone.hang_up().await;
     hear_bye(&far).await;
+}
+
+#[tokio::test]
+async fn the_key_by_which_an_agent_hangs_up_is_in_the_record() {
+    let (node, _far) = node(json!({"kind": "parrot"}), |_| json!({})).await;
+    let mut phone = caller(&node).await;
+    let offer = phone.sdp();
+    let request = phone.request("INVITE", "", &offer);
+    phone.send(request).await;
+    let ok = phone.outcome("INVITE").await;
+    assert_eq!(ok.status(), 200, "{ok:?}");
+    phone.confirm(&ok);
+    phone.acknowledge().await;
+    // It goes down and never comes up: by then the media are closed.
+    press((&phone, ok.audio_port()), 9, &[(0, 0), (1, 0), (2, 0)]).await;
+    hear_bye(&phone).await;
+    let record = node.record(&phone.call_id).await;
+    assert_eq!((record.digits, &*record.ended_by), (1, "agent"));
 }
 
 #[tokio::test]
