@@ -15,6 +15,8 @@ use crate::postgres;
 use crate::rows;
 use serde_json::Value;
 use serde_json::json;
+use sqlx::Connection;
+use sqlx::PgConnection;
 use tandem::store::api_keys;
 use tandem::store::api_keys::KeyRole;
 use tandem::store::api_keys::KeyScope;
@@ -51,9 +53,12 @@ async fn lose_database(node: &Node) {
 #[tokio::test]
 async fn a_private_database_that_is_killed_is_started_again() {
     let (node, _far, _key) = node(json!({"kind": "echo"}), json!({})).await;
+    let database = node.database();
     let killed = signal(&node, "-KILL");
     wait_for("PostgreSQL runs again", async || process(&node).filter(|process| *process != killed))
         .await;
+    let options = database.owner_options();
+    wait_for("it takes connections", async || PgConnection::connect_with(options).await.ok()).await;
     wait_for("the node is back at it", async || {
         (node.get("/readyz").await.json()["database"] == true).then_some(())
     })
