@@ -20,6 +20,12 @@ use bytes::Bytes;
 use std::fmt::Debug;
 use std::time::Duration;
 
+/// Bytes of audio that a message may bring for the shorter way: 60 ms at 8 kHz.
+pub const AUDIO_ROOM_BYTES: usize = 480;
+
+/// Where audio is put that takes it.
+pub type AudioRoom = [u8; AUDIO_ROOM_BYTES];
+
 /// A protocol of agents, with the state of one connection in it. It neither knows time nor queues anything.
 pub trait Dialect: Debug + Send {
     /// The connection is open, perhaps for the second time; `past`: the agent comes into a call that was led
@@ -42,9 +48,9 @@ pub trait Dialect: Debug + Send {
     /// Tells the agent something, in as many messages as it takes, or in none.
     fn tell(&mut self, news: News<'_>, acts: &mut Vec<Act>);
 
-    /// The audio that a text is, where [`Self::text`] would make one [`Act::Play`] of it and nothing else. Most
-    /// are that, and take this shorter way; `None` decides nothing.
-    fn audio_in(&mut self, _: &[u8]) -> Option<Bytes> {
+    /// The audio that a text is, put into a room, where [`Self::text`] would make one [`Act::Play`] of it and nothing
+    /// else. Most are that, and take this shorter way; `None` decides nothing.
+    fn audio_in<'a>(&self, _: &[u8], _: &'a mut AudioRoom) -> Option<&'a [u8]> {
         None
     }
 

@@ -10,6 +10,7 @@ use crate::agent::builtin::echo::Echo;
 use crate::agent::builtin::parrot::Parrot;
 use crate::agent::builtin::tone::Tone;
 use crate::agent::dialect;
+use crate::agent::dialect::AudioRoom;
 use crate::agent::outbox::Outbox;
 use crate::agent::story::Story;
 use crate::agent::stream::AgentStream;
@@ -21,6 +22,7 @@ use crate::types::agent::AgentSettings;
 use crate::types::agent_trouble::FaultWord;
 use crate::types::agent_trouble::Garbage;
 use crate::types::agent_trouble::LinkTroubles;
+use crate::types::cache::fetch;
 use crate::types::cause::HangupCause;
 use crate::types::codec::Law;
 use crate::types::header::CallVariables;
@@ -300,6 +302,23 @@ impl AgentSession {
         match &mut self.mind {
             Mind::Stream(stream) => stream.write_frame(frame, text),
             Mind::BuiltIn { .. } => false,
+        }
+    }
+
+    /// The audio that a text of the agent is, put into `room`, where [`Input::Text`] would make one [`Output::Play`] of it
+    /// and nothing else: that is to be played then. `None` decides nothing.
+    pub fn read_audio<'a>(&mut self, text: &[u8], room: &'a mut AudioRoom) -> Option<&'a [u8]> {
+        match &mut self.mind {
+            Mind::Stream(stream) => stream.read_audio(text, room),
+            Mind::BuiltIn { .. } => None,
+        }
+    }
+
+    /// Has the processor fetch what 20 ms of audio need, one way or the other.
+    pub fn fetch(&self) {
+        match &self.mind {
+            Mind::Stream(stream) => stream.fetch(),
+            Mind::BuiltIn { agent, .. } => fetch(&**agent),
         }
     }
 

@@ -489,12 +489,6 @@ impl AgentStream {
 
     fn receive(&mut self, now: Moment, input: Input<'_>, out: &mut Vec<Output>) -> State {
         self.counters.messages += 1;
-        if let Input::Text(text) = input
-            && let Some(audio) = self.dialect.audio_in(text)
-        {
-            self.play(audio, out);
-            return self.state;
-        }
         let mut acts = std::mem::take(&mut self.acts);
         let read = match input {
             Input::Text(text) => self.dialect.text(text, &mut acts),

@@ -5,6 +5,7 @@ mod alarm;
 mod connection;
 mod handle;
 mod playing;
+mod waking;
 
 use crate::agent::breaker;
 use crate::agent::builtin::announce::Announcement;
@@ -13,8 +14,6 @@ use crate::agent::session::Input;
 use crate::agent::session::Output;
 use crate::agent::session::PeerClose;
 use crate::audio::link::AgentEnd;
-use crate::audio::link::Came;
-use crate::audio::link::FRAME_BYTES;
 use crate::audio::link::LinkEvent;
 use crate::clock;
 use crate::engine::agent_health::AgentHealth;
@@ -26,6 +25,7 @@ use crate::engine::agent_task::connection::Dialling;
 use crate::engine::agent_task::connection::Heard;
 use crate::engine::agent_task::handle::Command;
 use crate::engine::agent_task::playing::Pending;
+use crate::engine::agent_task::waking::Wake;
 use crate::engine::awaited::AwaitedAgents;
 use crate::engine::call_metrics;
 use crate::engine::mailbox;
@@ -41,13 +41,11 @@ use crate::types::cause::HangupCause;
 use crate::types::moment::Moment;
 use bytes::Bytes;
 use std::collections::VecDeque;
-use std::future::poll_fn;
-use std::task::Context;
-use std::task::Poll;
 use std::time::Duration;
 use tokio::sync::oneshot;
 use tokio_tungstenite::tungstenite::Message;
 use tracing::Instrument;
+use tracing::Span;
 
 pub use crate::engine::agent_task::handle::AgentHandle;
 
@@ -167,6 +165,7 @@ fn spawn(
         end,
         events,
         dialling: agent.dialling,
+        span: Span::current(),
         fault: None,
         ready_at: None,
         dialled_at: None,
@@ -174,11 +173,12 @@ fn spawn(
     // The task lies in its future once: taken by value by what it awaits, it would lie there twice.
     let life = async move {
         task.run().await;
-        if let Some(socket) = task.finish(give_back) {
-            Box::pin(socket.close()).await;
+        let span = task.span.clone();
+        if let Some(socket) = span.in_scope(|| task.finish(give_back)) {
+            Box::pin(socket.close().instrument(span)).await;
         }
     };
-    tokio::spawn(life.in_current_span());
+    tokio::spawn(life);
     AgentHandle::new(commands_in)
 }
 
@@ -208,6 +208,8 @@ struct Task {
     end: AgentEnd,
     events: mailbox::Sender<AgentEvent>,
     dialling: Dialling,
+    /// Of the call, for what is logged.
+    span: Span,
     /// What became of its last dial or connection, where that is known.
     fault: Option<FaultWord>,
     /// Since when the agent is there.
@@ -216,32 +218,7 @@ struct Task {
     dialled_at: Option<Moment>,
 }
 
-/// What the task woke up for.
-enum Wake {
-    Command(Command),
-    Deadline,
-    /// Something of the link, which was handled where it came.
-    Link,
-    /// A dial that the circuit does not let through.
-    Skipped,
-    Dialled(Box<Result<Connection, ConnectError>>),
-    Heard(Heard),
-}
-
 impl Task {
-    async fn run(&mut self) {
-        let mut out = Vec::new();
-        self.session.handle(clock::now(), Input::Started, &mut out);
-        self.perform(&mut out).await;
-        while !self.over {
-            let wake = poll_fn(|cx| self.poll(cx, &mut out)).await;
-            self.handle(wake, &mut out);
-            self.perform(&mut out).await;
-            self.feed(&mut out);
-            self.perform(&mut out).await;
-        }
-    }
-
     /// Lets go of the link and tells the counters: neither waits for a WebSocket that ends slowly.
     /// Gives back the socket that is left to close.
     fn finish(mut self, give_back: Option<oneshot::Sender<AgentEnd>>) -> Option<Box<Connection>> {
@@ -261,62 +238,6 @@ impl Task {
             tracing::trace!("nobody wants the agent's link");
         }
         self.socket
-    }
-
-    /// The present, as of when the task was polled.
-    fn now(&mut self) -> Moment {
-        *self.now.get_or_insert_with(clock::now)
-    }
-
-    fn poll(&mut self, cx: &mut Context<'_>, out: &mut Vec<Output>) -> Poll<Wake> {
-        let now = self.now();
-        let wake = self.look(now, cx, out);
-        if wake.is_pending() {
-            self.alarm.set(self.session.deadline(), now, cx);
-            self.now = None;
-        }
-        wake
-    }
-
-    fn look(&mut self, now: Moment, cx: &mut Context<'_>, out: &mut Vec<Output>) -> Poll<Wake> {
-        if std::mem::take(&mut self.skipped) {
-            return Poll::Ready(Wake::Skipped);
-        }
-        if let Poll::Ready(command) = self.commands.poll_recv(cx) {
-            return Poll::Ready(Wake::Command(command.unwrap_or(Command::End)));
-        }
-        if self.alarm.take_due(now) {
-            return Poll::Ready(Wake::Deadline);
-        }
-        self.end.register(cx.waker());
-        let (session, socket) = (&mut self.session, &mut self.socket);
-        let hear = |frame: &[u8; FRAME_BYTES]| {
-            let is_told = socket.as_mut().is_some_and(|socket| {
-                // What is to be done already would come first.
-                out.is_empty() && socket.send_text(|text| session.write_frame(frame, text))
-            });
-            if !is_told {
-                session.handle(now, Input::Audio(frame), out);
-            }
-        };
-        match self.end.next_or_hear(hear) {
-            Some(Came::Heard) => return Poll::Ready(Wake::Link),
-            Some(Came::Event(event)) => {
-                self.handle_link(now, event, out);
-                return Poll::Ready(Wake::Link);
-            }
-            None => {}
-        }
-        if let Some(dial) = &mut self.dial
-            && let Poll::Ready(result) = dial.as_mut().poll(cx)
-        {
-            self.dial = None;
-            return Poll::Ready(Wake::Dialled(Box::new(result)));
-        }
-        let Some(socket) = &mut self.socket else { return Poll::Pending };
-        let session = &mut self.session;
-        let hear = |text: &str| session.handle(now, Input::Text(text.as_bytes()), out);
-        socket.poll(self.full, cx, hear).map(Wake::Heard)
     }
 
     fn handle(&mut self, wake: Wake, out: &mut Vec<Output>) {

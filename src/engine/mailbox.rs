@@ -4,6 +4,7 @@
 //! runtime takes room for 32 messages when it is made; this one takes room when there is something to
 //! keep, and gives it back once it was read, which is some 4 KB less for each open call.
 
+use crate::types::cache::fetch;
 use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -188,6 +189,11 @@ impl<T> Receiver<T> {
     /// The next message; `None` when there will be none. Giving the wait up loses nothing.
     pub async fn recv(&mut self) -> Option<T> {
         std::future::poll_fn(|context| self.poll_recv(context)).await
+    }
+
+    /// Has the processor fetch what tells whether there is one.
+    pub fn fetch(&self) {
+        fetch(&self.0.waits);
     }
 
     /// The next message, or the promise to wake `context` for it.

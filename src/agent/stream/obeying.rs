@@ -1,6 +1,7 @@
 //! What a stream's agent asks for, and what it is told.
 
 use crate::agent::dialect::Act;
+use crate::agent::dialect::AudioRoom;
 use crate::agent::dialect::Garbled;
 use crate::agent::dialect::Marks;
 use crate::agent::dialect::Message;
@@ -16,6 +17,7 @@ use crate::agent::stream::grant;
 use crate::agent::stream::lost;
 use crate::audio::link::FRAME_BYTES;
 use crate::audio::link::REPLY_END;
+use crate::types::cache::fetch;
 use crate::types::cause::HangupCause;
 use crate::types::limit::AGENT_GARBAGE_MAX;
 use crate::types::limit::AGENT_MARK_BYTES_MAX;
@@ -167,6 +169,28 @@ impl AgentStream {
         let is_told = is_next && self.broken.is_none() && self.dialect.write_frame(frame, text);
         self.counters.frames_sent += u64::from(is_told);
         is_told
+    }
+
+    /// The audio that a text is, put into `room`, where [`Input::Text`](crate::agent::session::Input::Text) would make one
+    /// [`Output::Play`] of it and nothing else. It is played then; `None` decides nothing.
+    pub fn read_audio<'a>(&mut self, text: &[u8], room: &'a mut AudioRoom) -> Option<&'a [u8]> {
+        if self.state != State::Open || self.broken.is_some() {
+            return None;
+        }
+        let audio = self.dialect.audio_in(text, room)?;
+        self.counters.messages += 1;
+        self.counters.audio_bytes += audio.len() as u64;
+        self.heard_words();
+        Some(audio)
+    }
+
+    /// Has the processor fetch what 20 ms of audio need, one way or the other.
+    pub fn fetch(&self) {
+        fetch(&self.state);
+        fetch(&self.liveness);
+        fetch(&self.outbox);
+        fetch(&self.counters);
+        fetch(&*self.dialect);
     }
 
     pub(super) fn send(&mut self, waiting: Waiting, out: &mut Vec<Output>) {

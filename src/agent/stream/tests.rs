@@ -4,6 +4,7 @@ mod endurance;
 mod faults;
 
 use super::*;
+use crate::agent::dialect::AUDIO_ROOM_BYTES;
 use crate::agent::dialect::Garbled;
 use crate::agent::dialect::Marks;
 use crate::agent::dialect::Message;
@@ -26,6 +27,7 @@ use crate::types::limit::AGENT_OUTBOX_FRAMES_MAX;
 use crate::types::limit::AGENT_WISHES_MAX;
 use crate::types::secret::Secret;
 use crate::types::trace_context::TraceContext;
+use bytes::Bytes;
 use uuid::Uuid;
 
 /// A stream in virtual time, with what it asked for since the last look.
@@ -141,6 +143,34 @@ fn a_frame_is_told_in_fewer_steps_only_where_it_would_be_told_at_once() {
     lab.put(Input::PeerClosed(PeerClose::Dropped));
     assert_eq!(write(&mut lab), None, "nobody is there any more");
     assert_eq!(lab.stream.counters().frames_sent, 3);
+}
+
+#[test]
+fn audio_is_read_in_fewer_steps_only_where_it_would_be_played_at_once() {
+    let media = r#"{"event":"media","media":{"payload":"AAEC"}}"#;
+    let mut lab = Lab::new();
+    let read = |lab: &mut Lab, text: &str| {
+        let mut room = [0; AUDIO_ROOM_BYTES];
+        lab.stream.read_audio(text.as_bytes(), &mut room).map(<[u8]>::to_vec)
+    };
+    for input in [Input::Started, Input::Connected] {
+        assert_eq!(read(&mut lab, media), None, "nobody is there");
+        lab.put(input);
+    }
+    lab.out.clear();
+    lab.text(media);
+    assert_eq!(lab.take(), [Output::Play(Bytes::from_static(&[0, 1, 2]))]);
+    let before = lab.stream.counters();
+    assert_eq!(read(&mut lab, media), Some(vec![0, 1, 2]));
+    assert_eq!(lab.take(), [], "it was given");
+    let after = lab.stream.counters();
+    assert_eq!((before.messages, before.audio_bytes), (1, 3));
+    assert_eq!((after.messages, after.audio_bytes), (2, 6));
+    assert!(lab.stream.spoke);
+    assert_eq!(read(&mut lab, r#"{"event":"clear"}"#), None);
+    assert_eq!(lab.stream.counters().messages, 2, "it is read another way");
+    lab.put(Input::PeerClosed(PeerClose::Dropped));
+    assert_eq!(read(&mut lab, media), None, "nobody is there any more");
 }
 
 #[test]

@@ -1,11 +1,8 @@
 //! What an agent sends: read leniently and without copying; its audio decoded into a buffer that is
 //! used again.
 
+use crate::agent::twilio::payload::PAYLOAD;
 use base64::Engine;
-use base64::alphabet;
-use base64::engine::DecodePaddingMode;
-use base64::engine::GeneralPurpose;
-use base64::engine::GeneralPurposeConfig;
 use bytes::Bytes;
 use bytes::BytesMut;
 use serde::Deserialize;
@@ -20,14 +17,6 @@ use std::fmt;
 /// Decoded payloads above this get an allocation of their own, so that one of them does not make
 /// the link heavy for the rest of the call.
 const REUSED_BYTES_MAX: usize = 32 * 1024;
-
-/// Agents pad or not, and some leave stray bits in the last character.
-const LENIENT: GeneralPurpose = GeneralPurpose::new(
-    &alphabet::STANDARD,
-    GeneralPurposeConfig::new()
-        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
-        .with_decode_allow_trailing_bits(true),
-);
 
 /// One message of an agent. A stream's name in it is not read: some agents send none or a wrong one,
 /// and there is only one stream on a connection.
@@ -124,14 +113,20 @@ fn decode_any(text: &[u8]) -> Result<AgentMessage<'_>, ProtocolError> {
 pub fn decode_payload(payload: &str, buffer: &mut BytesMut) -> Result<Bytes, ProtocolError> {
     let estimate = base64::decoded_len_estimate(payload.len());
     if estimate > REUSED_BYTES_MAX {
-        let bytes = LENIENT.decode(payload).map_err(|_| ProtocolError::NotBase64)?;
+        let bytes = PAYLOAD.decode(payload).map_err(|_| ProtocolError::NotBase64)?;
         return Ok(Bytes::from(bytes));
     }
     buffer.clear();
     buffer.resize(estimate, 0);
-    let decoded = LENIENT.decode_slice(payload, buffer).map_err(|_| ProtocolError::NotBase64)?;
+    let decoded = PAYLOAD.decode_slice(payload, buffer).map_err(|_| ProtocolError::NotBase64)?;
     buffer.truncate(decoded);
     Ok(buffer.split().freeze())
+}
+
+/// The same of one that fits into `room`, decoded there; `None`: it does not, or is not base64.
+pub(super) fn decode_short<'a>(payload: &str, room: &'a mut [u8]) -> Option<&'a [u8]> {
+    let length = PAYLOAD.decode_slice(payload, room).ok()?;
+    room.get(..length)
 }
 
 #[derive(Deserialize)]

@@ -1,6 +1,7 @@
 //! `Twilio`: the dialect of Twilio Media Streams.
 
 use crate::agent::dialect::Act;
+use crate::agent::dialect::AudioRoom;
 use crate::agent::dialect::Dialect;
 use crate::agent::dialect::Garbled;
 use crate::agent::dialect::Marks;
@@ -17,7 +18,6 @@ use crate::audio::link::FRAME_BYTES;
 use crate::audio::sound::Sound;
 use crate::types::agent::TwilioAgent;
 use crate::types::codec::Law;
-use bytes::Bytes;
 use bytes::BytesMut;
 
 /// One media stream.
@@ -72,9 +72,8 @@ impl Dialect for Twilio {
         Ok(())
     }
 
-    fn audio_in(&mut self, text: &[u8]) -> Option<Bytes> {
-        let payload = decode::usual_media(text)?;
-        let audio = decode::decode_payload(payload, &mut self.audio).ok()?;
+    fn audio_in<'a>(&self, text: &[u8], room: &'a mut AudioRoom) -> Option<&'a [u8]> {
+        let audio = decode::decode_short(decode::usual_media(text)?, room)?;
         (!audio.is_empty()).then_some(audio)
     }
 
@@ -145,9 +144,11 @@ pub(crate) fn parameters(given: &[(String, String)], call: &AgentCall) -> Vec<(S
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::agent::dialect::AUDIO_ROOM_BYTES;
     use crate::agent::dialect::testing::call;
     use crate::types::agent::Access;
     use crate::types::secret::Secret;
+    use bytes::Bytes;
     use std::time::Duration;
 
     fn twilio() -> Twilio {
@@ -174,15 +175,19 @@ mod tests {
         }
         let media = r#"{"event":"media","streamSid":"MZ1","media":{"payload":"AAEC"}}"#;
         assert_eq!(long.text(media.as_bytes(), &mut acts), Ok(()));
-        let audio = short.audio_in(media.as_bytes()).expect("it is audio");
-        assert_eq!(std::mem::take(&mut acts), [Act::Play(audio)]);
+        let mut room = [0; AUDIO_ROOM_BYTES];
+        let audio = short.audio_in(media.as_bytes(), &mut room).expect("it is audio");
+        assert_eq!(std::mem::take(&mut acts), [Act::Play(Bytes::copy_from_slice(audio))]);
+        let long_payload = "A".repeat(AUDIO_ROOM_BYTES * 4 / 3 + 4);
+        let too_long = media.replace("AAEC", &long_payload);
         for other in [
             r#"{"event":"media","media":{"payload":""}}"#,
             r#"{"event":"media","media":{"payload":"A"}}"#,
             r#"{"event":"clear"}"#,
+            &too_long,
             "x",
         ] {
-            assert_eq!(short.audio_in(other.as_bytes()), None, "{other}");
+            assert_eq!(short.audio_in(other.as_bytes(), &mut room), None, "{other}");
         }
     }
 }

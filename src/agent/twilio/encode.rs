@@ -1,8 +1,8 @@
 //! What we send to an agent: each message written by hand into a buffer that is used again.
 
+use crate::agent::twilio::payload::PAYLOAD;
 use crate::audio::link::FRAME_BYTES;
 use base64::Engine;
-use base64::engine::general_purpose::STANDARD;
 use bytes::BufMut;
 use bytes::Bytes;
 use bytes::BytesMut;
@@ -113,7 +113,7 @@ impl Encoder {
         text.put_slice(br#"","payload":""#);
         let mut base64 = [0; FRAME_BASE64];
         // The buffer has exactly the size of the result, so this cannot fail.
-        let written = STANDARD.encode_slice(frame, &mut base64).unwrap_or(0);
+        let written = PAYLOAD.encode_slice(frame, &mut base64).unwrap_or(0);
         text.put_slice(base64.get(..written).unwrap_or(&[]));
         text.put_slice(br#""}}"#);
     }

@@ -6,6 +6,7 @@ pub mod decode;
 pub mod dialect;
 pub mod encode;
 mod exercise;
+mod payload;
 
 pub use crate::agent::twilio::exercise::exercise;
 

@@ -1,6 +1,7 @@
-//! What a tick reads and writes of a link, fetched before it is its turn. The rings lie elsewhere, and the other end has
+//! What an end reads and writes of a link, fetched before it is its turn. The rings lie elsewhere, and the other end has
 //! just written there.
 
+use crate::audio::link::AgentEnd;
 use crate::audio::link::FRAME_BYTES;
 use crate::audio::link::MediaEnd;
 use crate::audio::link::Segment;
@@ -35,6 +36,18 @@ impl MediaEnd {
     }
 }
 
+impl AgentEnd {
+    /// Fetches what tells what is new, where things are in the rings, and what takes the audio that comes next.
+    pub fn fetch(&self) {
+        fetch(&*self.shared);
+        self.frames.fetch_counters();
+        self.segments.fetch_counters();
+        if let Some(spare) = &self.spare {
+            fetch(&**spare);
+        }
+    }
+}
+
 impl Segment {
     /// Fetches its audio of 20 ms from unit `read` on.
     pub fn fetch_audio(&self, read: usize) {
@@ -62,6 +75,7 @@ mod tests {
     #[test]
     fn what_is_fetched_is_neither_taken_nor_put_in() {
         for (mut media, mut agent) in [link(), wide_link()] {
+            agent.fetch();
             for number in 0..2 * AGENT_FRAMES_MAX {
                 fetch_all(&mut media);
                 let taken = media.push_frame(&[number as u8; FRAME_BYTES]);
@@ -69,6 +83,7 @@ mod tests {
             }
             for number in 0..AGENT_FRAMES_MAX {
                 fetch_all(&mut media);
+                agent.fetch();
                 assert_eq!(agent.next(), Some(LinkEvent::Audio([number as u8; FRAME_BYTES])));
             }
             assert_eq!(agent.next(), None);
@@ -82,6 +97,7 @@ mod tests {
                 }
                 media.give_back(segment);
                 fetch_all(&mut media);
+                agent.fetch();
                 assert!(media.pop().is_none());
             }
         }

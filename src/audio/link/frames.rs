@@ -177,6 +177,14 @@ impl RingOut {
 }
 
 impl FramesOut {
+    /// Has the processor fetch what tells which place is next.
+    pub(super) fn fetch_counters(&self) {
+        match &self.ring {
+            RingOut::Narrow(frames) => fetch_counters(frames.buffer()),
+            RingOut::Both(frames) => fetch_counters(frames.buffer()),
+        }
+    }
+
     /// The next 20 ms, which `hear` is given if they are µ-law; silence for each frame that had found no room, so that the
     /// agent's clock is the call's.
     pub(super) fn next_or_hear(&mut self, hear: impl FnOnce(&[u8; FRAME_BYTES])) -> Option<Came> {

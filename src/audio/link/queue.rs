@@ -81,6 +81,11 @@ impl QueueIn {
         free > 1 && (is_long || self.waiting.finishes > 0)
     }
 
+    /// Has the processor fetch what tells which place is next.
+    pub(super) fn fetch_counters(&self) {
+        fetch_counters(self.places.buffer());
+    }
+
     /// Nothing waits.
     pub(super) const fn is_empty(&self) -> bool {
         self.waiting.newest.is_none()

@@ -45,6 +45,7 @@ use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::error::ProtocolError;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tracing::Instrument;
 
 /// How long a polite end of a connection may take once nobody needs it any more.
 const CLOSE_WAIT: Duration = Duration::from_secs(2);
@@ -155,7 +156,7 @@ impl Dialling {
                     let dialled = websocket::connect(&url, &headers, terms).await?;
                     Ok(Connection::new(Wire::from(dialled)))
                 };
-                (Box::pin(dial), None)
+                (Box::pin(dial.in_current_span()), None)
             }
             Self::Tcp(address, roots) => {
                 let (address, roots) = (address.clone(), roots.clone());
@@ -163,7 +164,7 @@ impl Dialling {
                     let stream = websocket::connect_tcp(&address, &roots).await?;
                     Ok(Connection::new(Wire::Tcp(stream, BytesMut::new(), BytesMut::new())))
                 };
-                (Box::pin(dial), None)
+                (Box::pin(dial.in_current_span()), None)
             }
             Self::Awaited(agents) => {
                 let awaited = agents.wait();
@@ -172,7 +173,7 @@ impl Dialling {
                     let came = awaited.came().await.ok_or(ConnectError::Url)?;
                     Ok(Connection::new(Wire::Came(Box::new(came))))
                 };
-                (Box::pin(dial), Some(id))
+                (Box::pin(dial.in_current_span()), Some(id))
             }
         }
     }
