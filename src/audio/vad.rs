@@ -12,6 +12,9 @@ const MODEL_SAMPLES: usize = 256;
 /// Score of the model from which a frame counts as voice.
 const VOICE_SCORE: f32 = 0.5;
 
+/// The same where the model did not hear what came right before: it is rash then.
+const GAP_SCORE: f32 = 0.6;
+
 /// Correlation with itself one pitch period ago from which a frame counts as voice.
 const PERIODIC: f32 = 0.6;
 
@@ -54,9 +57,15 @@ const HANGOVER_FRAMES: u8 = 10;
 /// Frames after which speech is no click that rings, and no key: 500 ms.
 const LASTING_FRAMES: u8 = 25;
 
+/// Vowels in frames that are sooner enough for that: 120 ms. No click has so many.
+const LASTING_VOWELS: u8 = 6;
+
 /// Loud frames behind a voiced one of speech that has lasted for which the model is not asked: 60 ms, for behind most
 /// consonants comes a vowel, and what comes there decides.
 const UNASKED_FRAMES: u8 = 3;
+
+/// Samples that the model is given at once, before they are doubled: 16 ms.
+const GIVEN_SAMPLES: usize = MODEL_SAMPLES / 2;
 
 /// Samples of the frame before that the model hears with one where it did not hear all of that: with those of the
 /// frame they are twice what it takes at once.
@@ -110,8 +119,8 @@ impl Model {
 pub struct Vad {
     model: Model,
     /// Audio waiting for the model, which wants twice as many samples a second.
-    waiting: [i16; MODEL_SAMPLES / 2],
-    waiting_samples: usize,
+    waiting: [i16; GIVEN_SAMPLES],
+    waiting_samples: u8,
     /// The sample before those that wait.
     last_sample: i16,
     /// The frame before.
@@ -122,6 +131,10 @@ pub struct Vad {
     hangover: u8,
     /// Of the speech that goes on.
     speech_frames: u8,
+    /// Those of them that were vowels.
+    vowel_frames: u8,
+    /// The last voiced frame was a vowel.
+    was_vowel: bool,
     /// The frame before was loud, and whether it was voiced is left to what follows.
     is_open: bool,
     /// The model has not heard the frame before.
@@ -134,6 +147,19 @@ impl std::fmt::Debug for Vad {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Vad").field("floor", &self.floor).finish_non_exhaustive()
     }
+}
+
+/// Mean square of a frame: lane by lane, which is half the work of a sum that is exact.
+#[must_use]
+pub fn mean_square(frame: &Pcm) -> f32 {
+    let mut sums = [0.0_f32; 8];
+    for run in frame.as_chunks::<8>().0 {
+        for (sum, sample) in sums.iter_mut().zip(run) {
+            let sample = f32::from(*sample);
+            *sum += sample * sample;
+        }
+    }
+    sums.iter().sum::<f32>() / FRAME_SAMPLES as f32
 }
 
 /// Sum of the products of samples that have `PERIODIC_BITS`. Run by run it takes half as long as in one go, which the
@@ -198,7 +224,7 @@ impl Vad {
     pub fn new() -> Self {
         Self {
             model: Model::unmade(),
-            waiting: [0; MODEL_SAMPLES / 2],
+            waiting: [0; GIVEN_SAMPLES],
             waiting_samples: 0,
             last_sample: 0,
             before: [0; FRAME_SAMPLES],
@@ -207,6 +233,8 @@ impl Vad {
             voiced_frames: 0,
             hangover: 0,
             speech_frames: 0,
+            vowel_frames: 0,
+            was_vowel: false,
             is_open: false,
             has_gap: false,
             period: 0,
@@ -235,7 +263,12 @@ impl Vad {
     ///
     /// Speech begins 40 ms after its onset and ends 200 ms after its last voiced frame.
     pub fn push(&mut self, frame: &Pcm) -> bool {
-        let loud = self.is_loud(frame);
+        self.push_known(frame, mean_square(frame))
+    }
+
+    /// The same of a frame whose [mean square](mean_square) is known.
+    pub fn push_known(&mut self, frame: &Pcm, power: f32) -> bool {
+        let loud = self.is_loud(power);
         let periodic = loud && self.is_periodic(frame);
         let asked = self.asks_model(loud, periodic);
         let voiced = (asked && self.is_voice(frame) && loud) || periodic;
@@ -243,6 +276,7 @@ impl Vad {
         self.has_gap = !asked;
         self.before = *frame;
         if voiced {
+            self.was_vowel = periodic;
             self.voiced_frames = self.voiced_frames.saturating_add(1);
             if self.voiced_frames >= ONSET_FRAMES || self.hangover > 0 {
                 self.hangover = HANGOVER_FRAMES;
@@ -252,7 +286,12 @@ impl Vad {
             self.hangover = self.hangover.saturating_sub(1);
         }
         let speech = self.hangover > 0;
-        self.speech_frames = if speech { self.speech_frames.saturating_add(1) } else { 0 };
+        if speech {
+            self.speech_frames = self.speech_frames.saturating_add(1);
+            self.vowel_frames = self.vowel_frames.saturating_add(u8::from(periodic));
+        } else {
+            (self.speech_frames, self.vowel_frames) = (0, 0);
+        }
         speech
     }
 
@@ -268,15 +307,13 @@ impl Vad {
         }
     }
 
-    fn has_lasted(&self) -> bool {
-        self.speech_frames >= LASTING_FRAMES
+    const fn has_lasted(&self) -> bool {
+        self.speech_frames >= LASTING_FRAMES || self.vowel_frames >= LASTING_VOWELS
     }
 
     /// The gate that spares the model: louder than the noise floor. The floor follows quiet at once
     /// and rises slowly, so that speech does not raise it.
-    fn is_loud(&mut self, frame: &Pcm) -> bool {
-        let sum: i64 = frame.iter().map(|sample| i64::from(*sample).pow(2)).sum();
-        let power = sum as f32 / FRAME_SAMPLES as f32;
+    fn is_loud(&mut self, power: f32) -> bool {
         let loud = power > POWER_MIN && power > self.floor * ABOVE_FLOOR;
         let followed = if power < self.floor {
             self.floor + (power - self.floor) * FLOOR_FALL
@@ -306,25 +343,58 @@ impl Vad {
 
     /// Asks the model.
     fn is_voice(&mut self, frame: &Pcm) -> bool {
-        if self.has_gap && self.has_lasted() {
-            self.fill_gap();
+        if !(self.has_gap && self.has_lasted()) {
+            self.give(frame);
+            return self.score >= VOICE_SCORE;
         }
+        if self.is_behind_vowel() {
+            self.give_end(frame);
+        } else {
+            self.fill_gap();
+            self.give(frame);
+        }
+        self.score >= GAP_SCORE
+    }
+
+    /// Whether the model is asked for the first time behind a vowel of speech that has lasted. What it is asked about
+    /// is a consonant more often than not then, and the end of the frame is enough; behind one that it took for a
+    /// voice itself it may be noise that goes on, which it tells better when it hears more.
+    const fn is_behind_vowel(&self) -> bool {
+        self.was_vowel && self.hangover == HANGOVER_FRAMES - UNASKED_FRAMES
+    }
+
+    /// Lets the model hear a frame.
+    fn give(&mut self, frame: &Pcm) {
         let mut rest = frame.as_slice();
         while !rest.is_empty() {
-            let room = self.waiting.get_mut(self.waiting_samples..).unwrap_or_default();
+            let room =
+                self.waiting.get_mut(usize::from(self.waiting_samples)..).unwrap_or_default();
             let (taken, later) = rest.split_at(rest.len().min(room.len()));
             for (place, sample) in room.iter_mut().zip(taken) {
                 *place = *sample;
             }
-            self.waiting_samples += taken.len();
+            self.waiting_samples += taken.len() as u8;
             rest = later;
-            if self.waiting_samples >= self.waiting.len() {
-                let doubled = self.doubled();
-                self.score = self.model.score(&doubled);
-                self.waiting_samples = 0;
+            if usize::from(self.waiting_samples) >= GIVEN_SAMPLES {
+                self.score_waiting();
             }
         }
-        self.score >= VOICE_SCORE
+    }
+
+    /// Lets the model hear as much of the end of a frame as it takes at once.
+    fn give_end(&mut self, frame: &Pcm) {
+        let (begin, end) = frame.split_at(FRAME_SAMPLES - GIVEN_SAMPLES);
+        self.last_sample = begin.last().copied().unwrap_or_default();
+        for (place, sample) in self.waiting.iter_mut().zip(end) {
+            *place = *sample;
+        }
+        self.score_waiting();
+    }
+
+    fn score_waiting(&mut self) {
+        let doubled = self.doubled();
+        self.score = self.model.score(&doubled);
+        self.waiting_samples = 0;
     }
 
     /// Lets what the model hears next begin in the frame before: with a hole right there it takes noise for a voice.
@@ -334,7 +404,7 @@ impl Vad {
         for (place, sample) in self.waiting.iter_mut().zip(later) {
             *place = *sample;
         }
-        self.waiting_samples = GAP_SAMPLES;
+        self.waiting_samples = GAP_SAMPLES as u8;
     }
 
     /// What waits, at 16 kHz, which linear interpolation is good enough for.
@@ -463,13 +533,74 @@ mod tests {
         let last = noise(&mut random, 8_000);
         assert!(vad.push(&last));
         assert!(!vad.has_gap && !vad.is_open);
-        // It took the end of the frame before and all of this one, at twice what it takes at once.
+        // It took the end of this one, which is what it takes at once.
         assert_eq!((vad.waiting_samples, Some(&vad.last_sample)), (0, last.last()));
         // And what is silent is asked about by nobody, and no consonant.
         let mut vad = amid_speech();
         assert!(vad.push(&[0; FRAME_SAMPLES]));
         assert!(!vad.is_uttered() && vad.has_gap);
         assert_eq!(vad.silent_ms(), 20);
+    }
+
+    #[test]
+    fn behind_a_vowel_the_model_hears_the_end_of_a_frame_and_later_the_frame_before_too() {
+        let mut random = Random::from_seed(5);
+        let noise: Vec<_> =
+            (0..=usize::from(UNASKED_FRAMES)).map(|_| noise(&mut random, 8_000)).collect();
+        let (last, unasked) = noise.split_last().expect("there are four");
+        let score = |ask: fn(&mut Vad, &Pcm)| {
+            let mut vad = amid_speech();
+            assert!(unasked.iter().all(|frame| vad.push(frame)) && vad.has_gap && vad.was_vowel);
+            ask(&mut vad, last);
+            vad.score.to_bits()
+        };
+        let behind_vowel = score(|vad, frame| {
+            vad.push(frame);
+        });
+        let behind_other = score(|vad, frame| {
+            vad.was_vowel = false;
+            vad.push(frame);
+        });
+        assert_ne!(behind_vowel, behind_other);
+        assert_eq!(behind_vowel, score(Vad::give_end));
+        assert_eq!(
+            behind_other,
+            score(|vad, frame| {
+                vad.fill_gap();
+                vad.give(frame);
+            })
+        );
+    }
+
+    #[test]
+    fn speech_with_vowels_enough_has_lasted_before_it_goes_on_for_long() {
+        let mut vad = Vad::new();
+        let mut tone = Tone::new(200, 8_000);
+        // The first frame of an onset is not yet of the speech.
+        for frame in 0..=LASTING_VOWELS {
+            assert!(!vad.has_lasted(), "frame {frame}");
+            vad.push(&tone.frame());
+        }
+        assert!(vad.has_lasted() && vad.speech_frames < LASTING_FRAMES);
+        let mut random = Random::from_seed(5);
+        assert!(vad.push(&noise(&mut random, 8_000)) && vad.has_gap, "the model was asked");
+        // What comes behind a pause is new.
+        for _ in 0..HANGOVER_FRAMES {
+            vad.push(&[0; FRAME_SAMPLES]);
+        }
+        assert!(!vad.has_lasted());
+    }
+
+    #[test]
+    fn the_mean_square_is_that_of_an_exact_sum() {
+        let mut random = Random::from_seed(8);
+        let full = [i16::MIN; FRAME_SAMPLES];
+        let frames = [0, 20, 1_500, 30_000].map(|peak| noise(&mut random, peak));
+        for frame in frames.iter().chain([&full]) {
+            let sum: i64 = frame.iter().map(|sample| i64::from(*sample).pow(2)).sum();
+            let exact = sum as f32 / FRAME_SAMPLES as f32;
+            assert!((mean_square(frame) - exact).abs() <= exact * 1e-6, "{exact}");
+        }
     }
 
     #[test]

@@ -1,12 +1,12 @@
 //! When the caller speaks, in sample time: voice activity, without tones and without the echo of the agent.
 
-use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::frame::Pcm;
 use crate::audio::tonality::Tonality;
 use crate::audio::vad::HANGOVER_MS;
 use crate::audio::vad::ONSET_MS;
 use crate::audio::vad::Paged;
 use crate::audio::vad::Vad;
+use crate::audio::vad::mean_square;
 use std::mem::MaybeUninit;
 
 /// Length of a tick, in ms.
@@ -136,18 +136,18 @@ impl Speech {
     /// Takes the 20 ms that end at `now_ms`, with what was played to the caller meanwhile.
     pub fn push(&mut self, now_ms: u64, heard: &Pcm, played: &Pcm) -> SpeechChange {
         if let Some(place) = self.played.get_mut(self.tick) {
-            *place = power(played);
+            *place = mean_square(played);
         }
         self.tick = (self.tick + 1) % ECHO_TICKS;
         let loudest = self.played.iter().copied().fold(0.0, f32::max);
-        let power = power(heard);
+        let power = mean_square(heard);
         let is_echo = power < loudest * ECHO_SHARE;
         let stands_out = self.around.is_exceeded_by(power);
         self.run = if stands_out { (self.run + 1).min(RUN_FRAMES_MAX) } else { 0 };
         if self.state == State::Quiet {
             self.around.add(power);
         }
-        let voice = self.vad.push(heard);
+        let voice = self.vad.push_known(heard, power);
         // The detector bridges pauses, in which there is neither voice nor tone.
         let pauses = self.vad.silent_ms() > 0;
         let was = self.state;
@@ -208,15 +208,10 @@ impl Speech {
     }
 }
 
-/// Mean square of a frame.
-fn power(frame: &Pcm) -> f32 {
-    let sum: i64 = frame.iter().map(|sample| i64::from(*sample).pow(2)).sum();
-    sum as f32 / FRAME_SAMPLES as f32
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audio::frame::FRAME_SAMPLES;
     use crate::audio::tone::Tone;
     use crate::audio::voice::Voice;
     use crate::types::random::Random;
