@@ -12,6 +12,10 @@ use std::sync::LazyLock;
 const BIN_HZ: usize = 25;
 /// Bins from 0 Hz to below half the sample rate.
 const BINS: usize = 4_000 / BIN_HZ;
+/// Bins whose power is found at a time: as many as the registers of a processor hold, so that nothing of a recurrence
+/// is in memory.
+const BLOCK_BINS: usize = 20;
+const _: () = assert!(BINS.is_multiple_of(BLOCK_BINS), "every bin is in a block");
 /// Bins on either side of a peak that its window spreads it over: 100 Hz.
 const LOBE_BINS: usize = 4;
 /// Frequencies a tone may have.
@@ -76,21 +80,31 @@ impl Tonality {
     }
 }
 
-/// The power in each bin, by Goertzel's recurrence over all bins at once.
+/// The power in each bin, by Goertzel's recurrence over some bins at a time.
 fn spectrum(frame: &Pcm) -> [f32; BINS] {
     let tables = &*TABLES;
-    let (mut last, mut before) = ([0.0_f32; BINS], [0.0_f32; BINS]);
-    for (sample, weight) in frame.iter().zip(&tables.window) {
-        let sample = f32::from(*sample) * weight;
-        for ((last, before), turn) in last.iter_mut().zip(&mut before).zip(&tables.turns) {
-            let next = sample + turn * *last - *before;
+    let mut weighed = [0.0; FRAME_SAMPLES];
+    for ((place, sample), weight) in weighed.iter_mut().zip(frame).zip(&tables.window) {
+        *place = f32::from(*sample) * weight;
+    }
+    let mut powers = [0.0; BINS];
+    let blocks = powers.as_chunks_mut().0.iter_mut().zip(tables.turns.as_chunks().0);
+    blocks.for_each(|(block, turns)| *block = powers_at(turns, &weighed));
+    powers
+}
+
+/// The power in these bins.
+fn powers_at(turns: &[f32; BLOCK_BINS], weighed: &[f32; FRAME_SAMPLES]) -> [f32; BLOCK_BINS] {
+    let (mut last, mut before) = ([0.0_f32; BLOCK_BINS], [0.0_f32; BLOCK_BINS]);
+    for sample in weighed {
+        for ((last, before), turn) in last.iter_mut().zip(&mut before).zip(turns) {
+            // Of the two sums only one waits for what came last.
+            let next = (sample - *before) + turn * *last;
             (*before, *last) = (*last, next);
         }
     }
-    let mut powers = [0.0; BINS];
-    for (((power, last), before), turn) in
-        powers.iter_mut().zip(&last).zip(&before).zip(&tables.turns)
-    {
+    let mut powers = [0.0; BLOCK_BINS];
+    for (((power, last), before), turn) in powers.iter_mut().zip(&last).zip(&before).zip(turns) {
         *power = (last * last + before * before - turn * last * before).max(0.0);
     }
     powers
