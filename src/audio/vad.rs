@@ -18,6 +18,9 @@ const GAP_SCORE: f32 = 0.6;
 /// Correlation with itself one pitch period ago from which a frame counts as voice.
 const PERIODIC: f32 = 0.6;
 
+/// Correlation with itself one sample ago that every vowel has: what has less has most of its power above 1.7 kHz.
+const DARK: f32 = 0.2;
+
 /// Shortest pitch period, in samples: 400 Hz.
 const PITCH_MIN: usize = 20;
 
@@ -180,6 +183,14 @@ fn earlier_by(heard: &Heard, lag: usize) -> Option<&[i16; FRAME_SAMPLES]> {
     heard.get(FRAME_SAMPLES.checked_sub(lag)?..)?.first_chunk()
 }
 
+/// Whether the later of two frames may be a vowel, by how alike its samples are to those before them: for the hiss of
+/// a consonant no pitch is searched.
+fn is_dark(heard: &Heard) -> bool {
+    earlier_by(heard, 0)
+        .zip(earlier_by(heard, 1))
+        .is_some_and(|(now, before)| product(now, before) as f32 > DARK * product(now, now) as f32)
+}
+
 /// Whether frames of these powers are alike, by the sum of their products.
 fn is_alike(sum: i32, power: i32, power_before: i32) -> bool {
     let sum = sum as f32;
@@ -333,6 +344,9 @@ impl Vad {
         let peak = heard.iter().fold(0, |peak, sample| peak.max(sample.unsigned_abs()));
         let scale = (u16::BITS - peak.leading_zeros()).saturating_sub(PERIODIC_BITS);
         let heard = heard.map(|sample| sample >> scale);
+        if !is_dark(&heard) {
+            return false;
+        }
         let last = usize::from(self.period);
         let Some(period) = period_near(&heard, last).or_else(|| period_of(&heard)) else {
             return false;
@@ -609,6 +623,20 @@ mod tests {
         let mut random = Random::from_seed(6);
         let held = (0..100).take_while(|_| vad.push(&noise(&mut random, 3_000))).count();
         assert!((9..=25).contains(&held), "{held} frames");
+    }
+
+    #[test]
+    fn a_hiss_is_no_vowel_though_it_has_a_period_and_a_voice_is_one() {
+        let heard_of =
+            |frames: [Pcm; 2]| -> Heard { std::array::from_fn(|n| frames.as_flattened()[n] >> 4) };
+        let (mut hiss, mut vad) = (Tone::new(2_400, 8_000), Vad::new());
+        vad.before = hiss.frame();
+        let next = hiss.frame();
+        let heard = heard_of([vad.before, next]);
+        assert!(period_of(&heard).is_some() && !is_dark(&heard));
+        assert!(!vad.is_periodic(&next));
+        let mut voice = Voice::new();
+        assert!((0..50).all(|_| is_dark(&heard_of([voice.frame(), voice.frame()]))));
     }
 
     #[test]
