@@ -132,6 +132,19 @@ async fn marks_follow_what_was_played_and_a_flush_takes_them_along() {
 }
 
 #[tokio::test]
+async fn a_flush_ends_the_wait_for_an_empty_queue() {
+    let (mut call, mut agent) = ulaw().await;
+    agent.send_message(Message::Binary(vec![2; 80_000].into())).await;
+    agent.send(&command("REPORT_QUEUE_DRAINED", "")).await;
+    agent.send(&command("GET_STATUS", "")).await;
+    let status = event(&mut agent).await;
+    assert_eq!((&status["event"], &status["queue_length"]), (&json!("STATUS"), &json!(500)));
+    agent.send(&command("FLUSH_MEDIA", "")).await;
+    call.media.wait_for_clear().await;
+    assert_eq!(event(&mut agent).await["event"], "QUEUE_DRAINED");
+}
+
+#[tokio::test]
 async fn an_agent_that_sends_too_fast_is_told_and_slowed_down_and_loses_nothing() {
     let (mut call, mut agent) = ulaw().await;
     let seconds = 90;

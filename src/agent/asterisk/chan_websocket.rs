@@ -88,6 +88,14 @@ impl ChanWebsocket {
         Act::Send(Message::Text(control::write(self.form, event, members).into()))
     }
 
+    /// An event that is its name and no more; as an object it names the channel too.
+    fn bare_event(&self, event: &str) -> Act {
+        match self.form {
+            ControlForm::Json => self.event(event, &[("channel_id", json!(self.channel))]),
+            ControlForm::Plain => self.event(event, &[]),
+        }
+    }
+
     fn obey(&mut self, command: Command, acts: &mut Vec<Act>) {
         match command {
             // The profile says when the call is answered.
@@ -99,12 +107,7 @@ impl ChanWebsocket {
                 acts.push(Act::Mark(format!("{BUFFER}{id}")));
             }
             Command::Mark(id) => acts.push(Act::Mark(format!("{MARK}{id}"))),
-            Command::Flush => {
-                self.from.reset();
-                self.buffering = false;
-                self.report_drained = false;
-                acts.push(Act::Clear(Marks::Forgotten));
-            }
+            Command::Flush => self.flush(acts),
             Command::GetStatus => acts.push(self.status()),
             Command::ReportDrained => {
                 self.report_drained = true;
@@ -113,15 +116,27 @@ impl ChanWebsocket {
             Command::Pause => self.pause(true, acts),
             Command::Continue => self.pause(false, acts),
             Command::Direction { from_agent, to_agent } => {
+                // Who only listens is not heard with what it had queued, either.
+                if self.speaks && !from_agent {
+                    self.flush(acts);
+                }
                 self.speaks = from_agent;
                 self.hears = to_agent;
             }
             Command::Unknown(word) => {
                 let text = format!("unknown command {word}");
-                acts.push(self.event("ERROR", &[("error_text", json!(text))]));
+                let members = [("channel_id", json!(self.channel)), ("error_text", json!(text))];
+                acts.push(self.event("ERROR", &members));
                 acts.push(Act::Unknown);
             }
         }
+    }
+
+    /// Nothing is told of the marks that go with the audio; the end of the queue is, if that was asked for.
+    fn flush(&mut self, acts: &mut Vec<Act>) {
+        self.from.reset();
+        self.buffering = false;
+        acts.push(Act::Clear(Marks::Forgotten));
     }
 
     fn pause(&mut self, paused: bool, acts: &mut Vec<Act>) {
@@ -148,20 +163,19 @@ impl ChanWebsocket {
     fn report(&mut self, acts: &mut Vec<Act>) {
         if self.report_drained && self.level_ms == 0 {
             self.report_drained = false;
-            acts.push(self.event("QUEUE_DRAINED", &[("channel_id", json!(self.channel))]));
+            acts.push(self.bare_event("QUEUE_DRAINED"));
         }
     }
 
     fn level(&mut self, ms: u32, acts: &mut Vec<Act>) {
         self.level_ms = ms;
         let (xoff, xon) = (XOFF_FRAMES * FRAME_MS, XON_FRAMES * FRAME_MS);
-        let names = [("channel_id", json!(self.channel))];
         if !self.told_to_stop && ms >= xoff {
             self.told_to_stop = true;
-            acts.push(self.event("MEDIA_XOFF", &names));
+            acts.push(self.bare_event("MEDIA_XOFF"));
         } else if self.told_to_stop && ms <= xon {
             self.told_to_stop = false;
-            acts.push(self.event("MEDIA_XON", &names));
+            acts.push(self.bare_event("MEDIA_XON"));
         }
         self.report(acts);
     }
@@ -174,14 +188,15 @@ impl ChanWebsocket {
         else {
             return;
         };
-        let mut members = vec![("channel_id", json!(self.channel))];
-        if !id.is_empty() {
-            members.push(("correlation_id", json!(id)));
-        }
-        if self.form == ControlForm::Plain {
-            members.retain(|(name, _)| *name == "correlation_id");
-        }
-        acts.push(self.event(event, &members));
+        let id_given = ("correlation_id", json!(id));
+        acts.push(match self.form {
+            // Without an id it is there and empty.
+            ControlForm::Json => {
+                self.event(event, &[("channel_id", json!(self.channel)), id_given])
+            }
+            ControlForm::Plain if id.is_empty() => self.event(event, &[]),
+            ControlForm::Plain => self.event(event, &[id_given]),
+        });
     }
 }
 
@@ -298,6 +313,14 @@ mod tests {
         texts.collect()
     }
 
+    fn words(acts: &[Act]) -> Vec<String> {
+        let texts = acts.iter().filter_map(|act| match act {
+            Act::Send(Message::Text(text)) => Some(String::from_utf8(text.to_vec()).unwrap()),
+            _ => None,
+        });
+        texts.collect()
+    }
+
     fn command(channel: &mut ChanWebsocket, text: &str) -> Vec<Act> {
         let mut acts = Vec::new();
         channel.text(text.as_bytes(), &mut acts).unwrap();
@@ -338,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn another_connection_is_told_to_stop_anew_and_a_flush_ends_the_wait_for_an_empty_queue() {
+    fn another_connection_is_told_to_stop_anew_and_a_flush_does_not_forget_who_waits_for_its_end() {
         let names = |acts: &[Act]| -> Vec<Value> {
             text(acts).into_iter().map(|event| event["event"].clone()).collect()
         };
@@ -350,7 +373,7 @@ mod tests {
         assert_eq!(names(&tell(&mut channel, News::Level(much))), ["MEDIA_XOFF"]);
         command(&mut channel, r#"{"command":"REPORT_QUEUE_DRAINED"}"#);
         command(&mut channel, r#"{"command":"FLUSH_MEDIA"}"#);
-        assert_eq!(names(&tell(&mut channel, News::Level(0))), ["MEDIA_XON"]);
+        assert_eq!(names(&tell(&mut channel, News::Level(0))), ["MEDIA_XON", "QUEUE_DRAINED"]);
     }
 
     #[test]
@@ -371,6 +394,41 @@ mod tests {
         );
         let flush = command(&mut channel, r#"{"command":"FLUSH_MEDIA"}"#);
         assert_eq!(flush, [Act::Clear(Marks::Forgotten)]);
+    }
+
+    #[test]
+    fn a_mark_without_an_id_has_an_empty_one() {
+        let mut channel = channel(AgentAudio::Ulaw, ControlForm::Json);
+        for (word, event) in [
+            ("MARK_MEDIA", "MEDIA_MARK_PROCESSED"),
+            ("STOP_MEDIA_BUFFERING", "MEDIA_BUFFERING_COMPLETED"),
+        ] {
+            let acts = command(&mut channel, &json!({"command": word}).to_string());
+            let [Act::Mark(name)] = &acts[..] else { panic!("{acts:?}") };
+            let told = text(&tell(&mut channel, News::Mark(name)));
+            let id = call().call_id.to_string();
+            let expected = json!({"event": event, "channel_id": id, "correlation_id": ""});
+            assert_eq!(told, [expected]);
+        }
+    }
+
+    #[test]
+    fn in_words_an_event_is_what_asterisk_writes_and_no_more() {
+        let mut channel = channel(AgentAudio::Ulaw, ControlForm::Plain);
+        let id = call().call_id.to_string();
+        let full = News::Level(XOFF_FRAMES * FRAME_MS);
+        assert_eq!(words(&tell(&mut channel, full)), ["MEDIA_XOFF"]);
+        assert_eq!(command(&mut channel, "REPORT_QUEUE_DRAINED"), []);
+        let empty = tell(&mut channel, News::Level(0));
+        assert_eq!(words(&empty), ["MEDIA_XON", "QUEUE_DRAINED"]);
+        assert_eq!(words(&tell(&mut channel, News::Mark("m"))), ["MEDIA_MARK_PROCESSED"]);
+        let done = tell(&mut channel, News::Mark("ba file.ulaw"));
+        assert_eq!(words(&done), ["MEDIA_BUFFERING_COMPLETED a file.ulaw"]);
+        let key = tell(&mut channel, News::Digit('5'));
+        assert_eq!(words(&key), [format!("DTMF_END digit:5 channel_id:{id}")]);
+        let error = command(&mut channel, "DANCE");
+        let expected = format!("ERROR channel_id:{id} error_text:unknown command DANCE");
+        assert_eq!(words(&error), [expected]);
     }
 
     #[test]
@@ -402,16 +460,20 @@ mod tests {
     #[test]
     fn a_direction_stops_what_flows_the_other_way() {
         let mut channel = channel(AgentAudio::Ulaw, ControlForm::Json);
-        command(&mut channel, "SET_MEDIA_DIRECTION in");
-        assert_eq!(tell(&mut channel, News::Audio(&[1; FRAME_BYTES])), []);
-        command(&mut channel, "SET_MEDIA_DIRECTION out");
+        // As the agent sees it: it hears, and is not heard any more.
+        let acts = command(&mut channel, "SET_MEDIA_DIRECTION in");
+        assert_eq!(acts, [Act::Clear(Marks::Forgotten)]);
+        assert_eq!(command(&mut channel, "SET_MEDIA_DIRECTION in"), [], "nothing is queued");
         let mut acts = Vec::new();
         channel.binary(&[1; 5], &mut acts).unwrap();
         assert_eq!(acts, []);
         assert_eq!(tell(&mut channel, News::Audio(&[1; FRAME_BYTES])).len(), 1);
-        command(&mut channel, "SET_MEDIA_DIRECTION both");
+        assert_eq!(command(&mut channel, "SET_MEDIA_DIRECTION out"), []);
+        assert_eq!(tell(&mut channel, News::Audio(&[1; FRAME_BYTES])), []);
         channel.binary(&[1; 5], &mut acts).unwrap();
         assert_eq!(acts, [Act::Play(vec![1; 5].into())]);
+        assert_eq!(command(&mut channel, "SET_MEDIA_DIRECTION both"), []);
+        assert_eq!(tell(&mut channel, News::Audio(&[1; FRAME_BYTES])).len(), 1);
     }
 
     #[test]
@@ -420,7 +482,12 @@ mod tests {
         assert_eq!(command(&mut channel, "HANGUP"), [Act::Ask(Wish::HangUp, When::Now)]);
         assert_eq!(command(&mut channel, "ANSWER"), []);
         let acts = command(&mut channel, "DANCE");
-        assert_eq!(text(&acts)[0]["event"], "ERROR");
+        let error = &text(&acts)[0];
+        assert_eq!(
+            (&error["event"], &error["error_text"]),
+            (&json!("ERROR"), &json!("unknown command DANCE"))
+        );
+        assert_eq!(error["channel_id"], call().call_id.to_string());
         assert_eq!(acts.last(), Some(&Act::Unknown));
         assert_eq!(channel.text(b"{", &mut Vec::new()), Err(Garbled::NotAMessage));
     }

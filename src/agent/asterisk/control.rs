@@ -19,7 +19,7 @@ pub(super) enum Command {
     ReportDrained,
     Pause,
     Continue,
-    /// Whether its audio, and whether the caller's, shall flow.
+    /// Whether its audio, and whether the caller's, shall flow. "in" and "out" are as the agent sees it.
     Direction {
         from_agent: bool,
         to_agent: bool,
@@ -70,8 +70,8 @@ fn command(word: &str, id: String, direction: Option<&str>) -> Command {
         "PAUSE_MEDIA" => Command::Pause,
         "CONTINUE_MEDIA" => Command::Continue,
         "SET_MEDIA_DIRECTION" => match direction {
-            Some("in") => Command::Direction { from_agent: true, to_agent: false },
-            Some("out") => Command::Direction { from_agent: false, to_agent: true },
+            Some("in") => Command::Direction { from_agent: false, to_agent: true },
+            Some("out") => Command::Direction { from_agent: true, to_agent: false },
             _ => Command::Direction { from_agent: true, to_agent: true },
         },
         other => Command::Unknown(other.chars().take(64).collect()),
@@ -81,7 +81,8 @@ fn command(word: &str, id: String, direction: Option<&str>) -> Command {
 /// What is in an event beside its name, in order.
 pub(super) type Members<'a> = &'a [(&'a str, Value)];
 
-/// Writes an event. In the plain form the id of a mark stands alone behind its name.
+/// Writes an event. In the plain form the id of a mark stands alone behind its name, and what has spaces stands last: Asterisk
+/// quotes nothing there.
 pub(super) fn write(form: ControlForm, event: &str, members: Members<'_>) -> String {
     if form == ControlForm::Json {
         let mut object = serde_json::Map::new();
@@ -94,7 +95,7 @@ pub(super) fn write(form: ControlForm, event: &str, members: Members<'_>) -> Str
     let mut text = event.to_owned();
     for (name, value) in members {
         let value = match value {
-            Value::String(value) => value.replace(char::is_whitespace, "_"),
+            Value::String(value) => value.clone(),
             Value::Object(_) => continue,
             other => other.to_string(),
         };
@@ -122,9 +123,9 @@ mod tests {
             ("HANGUP\n", Command::HangUp),
             (
                 r#"{"command":"SET_MEDIA_DIRECTION","direction":"out"}"#,
-                Command::Direction { from_agent: false, to_agent: true },
+                Command::Direction { from_agent: true, to_agent: false },
             ),
-            ("SET_MEDIA_DIRECTION in", Command::Direction { from_agent: true, to_agent: false }),
+            ("SET_MEDIA_DIRECTION in", Command::Direction { from_agent: false, to_agent: true }),
             ("DANCE", Command::Unknown("DANCE".to_owned())),
         ] {
             assert_eq!(read(text.as_bytes()), Ok(expected), "{text}");
@@ -137,16 +138,14 @@ mod tests {
 
     #[test]
     fn both_forms_are_written() {
-        let members = [("channel_id", json!("c 1")), ("digit", json!("5")), ("n", json!(3))];
-        assert_eq!(
-            write(ControlForm::Plain, "DTMF_END", &members),
-            "DTMF_END channel_id:c_1 digit:5 n:3"
-        );
-        let text = write(ControlForm::Json, "DTMF_END", &members);
-        let expected = json!({"event": "DTMF_END", "channel_id": "c 1", "digit": "5", "n": 3});
+        let members = [("channel_id", json!("c1")), ("n", json!(3)), ("error_text", json!("a b"))];
+        let text = write(ControlForm::Plain, "ERROR", &members);
+        assert_eq!(text, "ERROR channel_id:c1 n:3 error_text:a b");
+        let text = write(ControlForm::Json, "ERROR", &members);
+        let expected = json!({"event": "ERROR", "channel_id": "c1", "n": 3, "error_text": "a b"});
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap(), expected);
-        let mark = [("correlation_id", json!("id"))];
+        let mark = [("correlation_id", json!("my id"))];
         let text = write(ControlForm::Plain, "MEDIA_MARK_PROCESSED", &mark);
-        assert_eq!(text, "MEDIA_MARK_PROCESSED id");
+        assert_eq!(text, "MEDIA_MARK_PROCESSED my id");
     }
 }
