@@ -1,7 +1,6 @@
 //! The WebSocket client with which agents are dialled: `ws://` and `wss://`, small buffers, no delay.
 
 use crate::net::metered::Metered;
-use crate::net::websocket::head::ToHead;
 use crate::net::websocket::short::SHORT_BYTES;
 use crate::types::agent::ClientIdentity;
 use crate::types::agent_trouble::FaultWord;
@@ -35,7 +34,6 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_tungstenite::WebSocketStream;
-use tokio_tungstenite::client_async_with_config;
 use tokio_tungstenite::tungstenite;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
@@ -45,7 +43,7 @@ use tokio_tungstenite::tungstenite::protocol::Role;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 mod framing;
-mod head;
+mod handshake;
 mod short;
 
 pub use crate::net::websocket::framing::FRAMED_BYTES_MAX;
@@ -323,16 +321,14 @@ async fn encrypt(
     Ok(TlsConnector::from(tls).connect(name, socket).await?)
 }
 
-/// Opens a WebSocket over a connection. tungstenite would go on with the buffer of its handshake, which is four times
-/// what a WebSocket needs: so no more than the handshake is read into that, and the WebSocket gets one of its own.
+/// Opens a WebSocket over a connection, with a buffer of its own.
 async fn shake_hands<S: AsyncRead + AsyncWrite + Unpin>(
     request: tungstenite::handshake::client::Request,
     socket: S,
     read_buffer_bytes: usize,
 ) -> Result<WebSocketStream<Metered<S>>, tungstenite::Error> {
-    let (config, socket) = (config(read_buffer_bytes), Metered::new(socket));
-    let handshake = client_async_with_config(request, ToHead::new(socket), Some(config));
-    let (mut socket, beyond) = handshake.await?.0.into_inner().into_parts();
+    let (config, mut socket) = (config(read_buffer_bytes), Metered::new(socket));
+    let beyond = handshake::ask(request, &mut socket).await?;
     socket.begin_with(beyond.len());
     // Given with its room, which the library remembers when it needs another.
     let mut buffer = Vec::with_capacity(read_buffer_bytes.max(beyond.len()));
