@@ -1,5 +1,6 @@
 //! The door for agents that dial us, as Asterisk has it: a WebSocket at `/media/{connection_id}`.
 
+use crate::agent::asterisk::SUBPROTOCOL;
 use crate::api::Context;
 use crate::api::RequestId;
 use crate::api::error::ApiError;
@@ -18,9 +19,6 @@ use hyper_util::rt::TokioIo;
 
 /// Where agents come in.
 pub(super) const PATH: &str = "/media/{id}";
-
-/// What Asterisk calls the protocol.
-const SUBPROTOCOL: &str = "media";
 
 const NO_UPGRADE: ErrorKind =
     ErrorKind::BadParameter("this is a WebSocket, of version 13, with the subprotocol media");

@@ -31,18 +31,26 @@ use tokio_tungstenite::tungstenite::Message;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
-async fn channel(audio: AgentAudio, control: ControlForm) -> (Call, ScriptedAgent, String) {
-    let server = Server::bind().await;
-    let mut call = Call::start_with(profile(AgentKind::ChanWebsocket(ChanWebsocketAgent {
-        url: Some(server.url("/media")),
-        access: Access { bearer: Secret::new("let-me-in".to_owned()), identity: None },
-        audio,
-        control,
+fn bot(url: String, access: Access) -> ChanWebsocketAgent {
+    ChanWebsocketAgent {
+        url: Some(url),
+        access,
+        audio: AgentAudio::Ulaw,
+        control: ControlForm::Json,
         parameters: Vec::new(),
         connect_timeout: CONNECT_TIMEOUT,
-    })));
+    }
+}
+
+/// A call with a bot that selects no subprotocol.
+async fn channel(audio: AgentAudio, control: ControlForm) -> (Call, ScriptedAgent, String) {
+    let server = Server::bind().await;
+    let access = Access { bearer: Secret::new("let-me-in".to_owned()), identity: None };
+    let bot = ChanWebsocketAgent { audio, control, ..bot(server.url("/media"), access) };
+    let mut call = Call::start_with(profile(AgentKind::ChanWebsocket(bot)));
     let mut agent = server.accept().await;
     assert_eq!(agent.header("authorization"), Some("Bearer let-me-in"));
+    assert_eq!(agent.header("sec-websocket-protocol"), Some("media"), "it is offered all the same");
     let start = agent.message().await.into_text().unwrap().to_string();
     assert_eq!(call.event().await, AgentEvent::Ready);
     (call, agent, start)
@@ -99,6 +107,18 @@ async fn a_channel_carries_audio_both_ways_in_its_format() {
     call.media.press('7');
     let key = event(&mut agent).await;
     assert_eq!((&key["event"], &key["digit"]), (&json!("DTMF_END"), &json!("7")));
+}
+
+#[tokio::test]
+async fn a_server_that_takes_its_subprotocol_alone_takes_us() {
+    let server = Server::bind().await;
+    let bot = bot(server.url("/media"), Access::default());
+    let mut call = Call::start_with(profile(AgentKind::ChanWebsocket(bot)));
+    let mut agent = server.accept_speaking("media").await;
+    assert_eq!(event(&mut agent).await["event"], "MEDIA_START");
+    assert_eq!(call.event().await, AgentEvent::Ready);
+    agent.send_message(Message::Binary(vec![7; 160].into())).await;
+    assert_eq!(call.media.play(160).await, [7; 160]);
 }
 
 #[tokio::test]

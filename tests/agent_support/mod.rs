@@ -56,9 +56,13 @@ use tokio_rustls::TlsAcceptor;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::accept_hdr_async;
 use tokio_tungstenite::tungstenite::Message;
+use tokio_tungstenite::tungstenite::handshake::server::ErrorResponse;
 use tokio_tungstenite::tungstenite::handshake::server::Request;
 use tokio_tungstenite::tungstenite::handshake::server::Response;
 use tokio_tungstenite::tungstenite::http::HeaderMap;
+use tokio_tungstenite::tungstenite::http::HeaderValue;
+use tokio_tungstenite::tungstenite::http::StatusCode;
+use tokio_tungstenite::tungstenite::http::header::SEC_WEBSOCKET_PROTOCOL;
 use tokio_tungstenite::tungstenite::protocol::CloseFrame;
 use uuid::Uuid;
 
@@ -148,22 +152,40 @@ impl Server {
     }
 
     pub async fn accept(&self) -> ScriptedAgent {
+        self.accept_as(None).await
+    }
+
+    /// The same of a server that takes nobody who does not offer `protocol`, which it selects.
+    pub async fn accept_speaking(&self, protocol: &'static str) -> ScriptedAgent {
+        self.accept_as(Some(protocol)).await
+    }
+
+    async fn accept_as(&self, protocol: Option<&'static str>) -> ScriptedAgent {
         let socket = self.socket().await;
         match &self.tls {
-            None => Self::handshake(Box::new(socket)).await,
+            None => Self::handshake(Box::new(socket), protocol).await,
             Some(tls) => {
                 let socket = in_time("TLS", tls.accept(socket)).await.unwrap();
-                Self::handshake(Box::new(socket)).await
+                Self::handshake(Box::new(socket), protocol).await
             }
         }
     }
 
-    async fn handshake(socket: Box<dyn Wire>) -> ScriptedAgent {
+    async fn handshake(socket: Box<dyn Wire>, protocol: Option<&'static str>) -> ScriptedAgent {
         let (mut path, mut headers) = (String::new(), HeaderMap::new());
         #[expect(clippy::result_large_err, reason = "the type is tungstenite's")]
-        let look = |request: &Request, response: Response| {
+        let look = |request: &Request, mut response: Response| {
             path = request.uri().to_string();
             headers.clone_from(request.headers());
+            if let Some(protocol) = protocol {
+                let protocol = HeaderValue::from_static(protocol);
+                if request.headers().get(SEC_WEBSOCKET_PROTOCOL) != Some(&protocol) {
+                    let mut refusal = ErrorResponse::new(Some("missing subprotocol".to_owned()));
+                    *refusal.status_mut() = StatusCode::BAD_REQUEST;
+                    return Err(refusal);
+                }
+                response.headers_mut().insert(SEC_WEBSOCKET_PROTOCOL, protocol);
+            }
             Ok(response)
         };
         let stream = in_time("handshake", accept_hdr_async(socket, look)).await.unwrap();

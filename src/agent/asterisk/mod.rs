@@ -5,3 +5,6 @@
 pub mod audio_socket;
 pub mod chan_websocket;
 mod control;
+
+/// The subprotocol of chan_websocket's connections (RFC 6455 §1.9), whichever side opens one.
+pub const SUBPROTOCOL: &str = "media";

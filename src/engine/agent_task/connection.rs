@@ -2,6 +2,7 @@
 
 mod writing;
 
+use crate::agent::asterisk;
 use crate::agent::session::AgentCall;
 use crate::agent::session::PeerClose;
 use crate::agent::story::Continuation;
@@ -59,6 +60,9 @@ const RESUMED_HEADER: &str = "x-tandem-resumed";
 /// Says who we are (RFC 6750 §2.1).
 const AUTHORIZATION: &str = "authorization";
 
+/// What we would speak (RFC 6455 §11.3.4).
+const SUBPROTOCOL_HEADER: &str = "sec-websocket-protocol";
+
 /// The word for a connection that ended without a goodbye.
 const RESET: &str = "reset";
 
@@ -98,14 +102,16 @@ impl Dialling {
         call: &AgentCall,
         (roots, awaited): (TrustRoots, AwaitedAgents),
     ) -> Self {
-        let (url, access, signature) = match &settings.kind {
+        let (url, access, own) = match &settings.kind {
             AgentKind::Twilio(agent) => {
                 let signature = twilio::signature(&agent.auth_token, &agent.url);
-                (agent.url.clone(), &agent.access, signature)
+                let signed = signature.map(|value| (twilio::SIGNATURE_HEADER, value));
+                (agent.url.clone(), &agent.access, signed)
             }
             AgentKind::ChanWebsocket(agent) => {
                 let Some(url) = &agent.url else { return Self::Awaited(awaited) };
-                (url.clone(), &agent.access, None)
+                let protocol = asterisk::SUBPROTOCOL.to_owned();
+                (url.clone(), &agent.access, Some((SUBPROTOCOL_HEADER, protocol)))
             }
             AgentKind::AudioSocket(agent) => return Self::Tcp(agent.address.clone(), roots),
             AgentKind::Realtime(agent) => {
@@ -130,7 +136,7 @@ impl Dialling {
         };
         let mut headers = Vec::new();
         headers.extend(resumed_header(call));
-        headers.extend(signature.map(|value| (twilio::SIGNATURE_HEADER, value)));
+        headers.extend(own);
         headers.extend(trace_header(call));
         let bearer = access.bearer.expose();
         if !bearer.is_empty() {
