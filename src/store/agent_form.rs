@@ -316,7 +316,39 @@ impl AgentForm {
         if identity.is_some() && !is_secure {
             return Err("`client_certificate_ref` needs a wss:// address".to_owned());
         }
-        Ok(Access { bearer, identity })
+        Ok(Access { bearer, basic: None, identity })
+    }
+
+    /// The account of `username` and `password_ref`.
+    fn account(&self, resolve: &Resolve<'_>) -> Result<Option<Credentials>, String> {
+        match (&self.username, &self.password_ref) {
+            (None, None) => Ok(None),
+            (Some(username), Some(reference)) => {
+                let password =
+                    resolve(reference).map_err(|why| format!("`password_ref`: {why}"))?;
+                Ok(Some(Credentials { username: username.clone(), password }))
+            }
+            (Some(_), None) => Err("`password_ref` is missing".to_owned()),
+            (None, Some(_)) => Err("`username` is missing".to_owned()),
+        }
+    }
+
+    /// The account by which HTTP tells a bot who we are (RFC 7617 §2), which has one `Authorization` for it.
+    fn basic(&self, resolve: &Resolve<'_>) -> Result<Option<Credentials>, String> {
+        let Some(account) = self.account(resolve)? else { return Ok(None) };
+        if self.url.is_none() {
+            return Err("`username` is told to nobody where `incoming` is true".to_owned());
+        }
+        if self.bearer_token_ref.as_deref().is_some_and(|reference| !reference.is_empty()) {
+            return Err("`username` and `bearer_token_ref` exclude each other".to_owned());
+        }
+        if account.username.is_empty() || account.username.contains(is_colon_or_control) {
+            return Err("`username` is empty, or has a colon or a control character".to_owned());
+        }
+        if account.password.expose().contains(char::is_control) {
+            return Err("`password_ref`: the password has a control character".to_owned());
+        }
+        Ok(Some(account))
     }
 
     fn audio(&self, default: AgentAudio) -> Result<AgentAudio, String> {
@@ -327,7 +359,7 @@ impl AgentForm {
 
     fn chan_websocket(&self, resolve: &Resolve<'_>) -> Result<ChanWebsocketAgent, String> {
         let url = match (self.incoming.unwrap_or(false), &self.url) {
-            (false, _) => Some(self.web_url()?),
+            (false, _) => Some(without_user(self.web_url()?)?),
             (true, None) => None,
             (true, Some(_)) => {
                 return Err("`url` is not dialled where `incoming` is true".to_owned());
@@ -340,7 +372,7 @@ impl AgentForm {
         };
         Ok(ChanWebsocketAgent {
             url,
-            access: self.access(resolve)?,
+            access: Access { basic: self.basic(resolve)?, ..self.access(resolve)? },
             audio: self.audio(AgentAudio::Ulaw)?,
             control,
             parameters: self.parameters()?,
@@ -387,16 +419,7 @@ impl AgentForm {
         let begins = |host: &str| host.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '[');
         let uri = text.parse::<PeerUri>().ok().filter(|_| host.is_some_and(begins));
         let uri = uri.ok_or("`uri` is no sip: or sips: address")?;
-        let credentials = match (&self.username, &self.password_ref) {
-            (None, None) => None,
-            (Some(username), Some(reference)) => {
-                let password =
-                    resolve(reference).map_err(|why| format!("`password_ref`: {why}"))?;
-                Some(Credentials { username: username.clone(), password })
-            }
-            (Some(_), None) => return Err("`password_ref` is missing".to_owned()),
-            (None, Some(_)) => return Err("`username` is missing".to_owned()),
-        };
+        let credentials = self.account(resolve)?;
         let srtp = match self.srtp {
             None | Some(Encryption::Off) => SrtpPolicy::Off,
             Some(Encryption::Optional) => SrtpPolicy::Optional,
@@ -464,6 +487,20 @@ pub fn web_address(url: &str, by_get: bool) -> Result<WebAddress, &'static str> 
     } else {
         Err("is no http:// or https:// address of at most 2048 ASCII characters")
     }
+}
+
+/// An address that names no user before its host, who would be told to nobody.
+fn without_user(url: String) -> Result<String, String> {
+    let place = url.split_once("://").map_or(url.as_str(), |(_, place)| place);
+    let authority = place.split(['/', '?', '#']).next().unwrap_or_default();
+    if authority.contains('@') {
+        return Err("`url` names a user, for whom `username` and `password_ref` are".to_owned());
+    }
+    Ok(url)
+}
+
+const fn is_colon_or_control(c: char) -> bool {
+    c == ':' || c.is_ascii_control()
 }
 
 /// The secret behind the reference that `key` holds; empty where there is none.
@@ -664,6 +701,43 @@ mod tests {
         let AgentKind::Realtime(agent) = settings.unwrap().kind else { panic!("no server") };
         assert_eq!((agent.tools.len(), agent.transfer_to.len(), agent.is_beta), (1, 2, true));
         assert!(agent.greets && agent.is_bearer && agent.api_key.expose().is_empty());
+    }
+
+    #[test]
+    fn a_bot_of_asterisk_may_be_told_an_account() {
+        let settings = parse(json!({
+            "kind": "chan_websocket", "url": "wss://bot.example/@?user=a@b", "username": "tandem",
+            "password_ref": "env:P", "bearer_token_ref": ""
+        }));
+        let AgentKind::ChanWebsocket(agent) = settings.unwrap().kind else { panic!("no channel") };
+        let password = Secret::new("secret of P".to_owned());
+        let account = Credentials { username: "tandem".to_owned(), password };
+        assert_eq!(agent.access, Access { basic: Some(account), ..Access::default() });
+        let wrong = |more: serde_json::Value| {
+            let mut value = json!({
+                "kind": "chan_websocket", "url": "wss://x", "username": "u", "password_ref": "env:P"
+            });
+            value.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            parse(value).unwrap_err()
+        };
+        for (more, said) in [
+            (json!({"password_ref": null}), "`password_ref` is missing"),
+            (json!({"username": null}), "`username` is missing"),
+            (json!({"password_ref": "hunter2"}), "`password_ref`: no reference"),
+            (json!({"bearer_token_ref": "env:T"}), "exclude each other"),
+            (json!({"incoming": true, "url": null}), "`incoming`"),
+            (json!({"username": ""}), "`username`"),
+            (json!({"username": "a:b"}), "`username`"),
+            (json!({"username": "a\nb"}), "`username`"),
+            (json!({"password_ref": "env:\r\n"}), "`password_ref`: the password"),
+            (json!({"url": "wss://u:p@x/"}), "`url` names a user"),
+            (json!({"url": "ws://u@x?y"}), "`url` names a user"),
+        ] {
+            let why = wrong(more.clone());
+            assert!(why.contains(said) && !why.contains("hunter2"), "{more}: {why}");
+        }
+        let why = parse(json!({"kind": "twilio", "url": "wss://x", "username": "u"})).unwrap_err();
+        assert!(why.contains("does not belong"), "{why}");
     }
 
     #[test]

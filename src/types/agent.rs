@@ -200,6 +200,8 @@ pub struct TwilioAgent {
 pub struct Access {
     /// Sent as `Authorization: Bearer`; empty: nothing is sent.
     pub bearer: Secret<String>,
+    /// Sent as `Authorization: Basic` (RFC 7617), where there is no bearer.
+    pub basic: Option<Credentials>,
     /// Shown on `wss://` to an agent that asks for a certificate.
     pub identity: Option<ClientIdentity>,
 }

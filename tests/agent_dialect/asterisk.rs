@@ -7,6 +7,8 @@ use crate::agent_support::ScriptedAgent;
 use crate::agent_support::Server;
 use crate::agent_support::in_time;
 use crate::agent_support::profile;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use serde_json::Value;
 use serde_json::json;
 use std::time::Duration;
@@ -22,6 +24,7 @@ use tandem::types::cause::HangupCause;
 use tandem::types::limit::AGENT_GARBAGE_MAX;
 use tandem::types::limit::AGENT_MESSAGE_BYTES_MAX;
 use tandem::types::limit::AGENT_PLAYOUT_MS_MAX;
+use tandem::types::peer::Credentials;
 use tandem::types::secret::Secret;
 use tokio::io::AsyncReadExt;
 use tokio::io::AsyncWriteExt;
@@ -45,7 +48,8 @@ fn bot(url: String, access: Access) -> ChanWebsocketAgent {
 /// A call with a bot that selects no subprotocol.
 async fn channel(audio: AgentAudio, control: ControlForm) -> (Call, ScriptedAgent, String) {
     let server = Server::bind().await;
-    let access = Access { bearer: Secret::new("let-me-in".to_owned()), identity: None };
+    let bearer = Secret::new("let-me-in".to_owned());
+    let access = Access { bearer, ..Access::default() };
     let bot = ChanWebsocketAgent { audio, control, ..bot(server.url("/media"), access) };
     let mut call = Call::start_with(profile(AgentKind::ChanWebsocket(bot)));
     let mut agent = server.accept().await;
@@ -110,11 +114,16 @@ async fn a_channel_carries_audio_both_ways_in_its_format() {
 }
 
 #[tokio::test]
-async fn a_server_that_takes_its_subprotocol_alone_takes_us() {
+async fn a_server_that_wants_an_account_and_takes_its_subprotocol_alone_takes_us() {
     let server = Server::bind().await;
-    let bot = bot(server.url("/media"), Access::default());
+    let password = Secret::new("media:pässword".to_owned());
+    let account = Credentials { username: "medianame".to_owned(), password };
+    let access = Access { basic: Some(account), ..Access::default() };
+    let bot = bot(server.url("/media"), access);
     let mut call = Call::start_with(profile(AgentKind::ChanWebsocket(bot)));
     let mut agent = server.accept_speaking("media").await;
+    let told = format!("Basic {}", STANDARD.encode("medianame:media:pässword"));
+    assert_eq!(agent.header("authorization"), Some(told.as_str()));
     assert_eq!(event(&mut agent).await["event"], "MEDIA_START");
     assert_eq!(call.event().await, AgentEvent::Ready);
     agent.send_message(Message::Binary(vec![7; 160].into())).await;

@@ -429,7 +429,7 @@ async fn an_agent_that_wants_a_certificate_is_shown_that_of_the_profile() {
     std::fs::remove_file(&file).unwrap();
 
     let bearer = Secret::new("known".to_owned());
-    let access = Access { bearer, identity: Some(identity) };
+    let access = Access { bearer, basic: None, identity: Some(identity) };
     let mut call = Call::start_as(&server.url("/"), roots.clone(), access);
     let mut agent = server.accept().await;
     assert_eq!(call.event().await, AgentEvent::Ready);

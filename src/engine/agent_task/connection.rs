@@ -21,6 +21,8 @@ use crate::types::agent::Access;
 use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
 use crate::types::agent::RealtimeAgent;
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
 use bytes::Buf;
 use bytes::BytesMut;
 use futures_util::Sink;
@@ -57,7 +59,7 @@ const TRACE_HEADER: &str = "traceparent";
 /// Tells an agent that the call was led before: by a connection of it that broke, or by another agent.
 const RESUMED_HEADER: &str = "x-tandem-resumed";
 
-/// Says who we are (RFC 6750 §2.1).
+/// Says who we are (RFC 6750 §2.1, RFC 7617 §2).
 const AUTHORIZATION: &str = "authorization";
 
 /// What we would speak (RFC 6455 §11.3.4).
@@ -138,10 +140,7 @@ impl Dialling {
         headers.extend(resumed_header(call));
         headers.extend(own);
         headers.extend(trace_header(call));
-        let bearer = access.bearer.expose();
-        if !bearer.is_empty() {
-            headers.push((AUTHORIZATION, format!("Bearer {bearer}")));
-        }
+        headers.extend(authorization(access));
         Self::WebSocket { url, headers, access: access.clone(), roots }
     }
 
@@ -188,6 +187,17 @@ impl Dialling {
 /// Says that an agent takes over in a call that another led.
 fn resumed_header(call: &AgentCall) -> Option<(&'static str, String)> {
     call.before.as_ref().map(|_| (RESUMED_HEADER, Continuation::TookOver.as_str().to_owned()))
+}
+
+/// Says who we are to an agent that wants to know.
+fn authorization(access: &Access) -> Option<(&'static str, String)> {
+    let bearer = access.bearer.expose();
+    if !bearer.is_empty() {
+        return Some((AUTHORIZATION, format!("Bearer {bearer}")));
+    }
+    let account = access.basic.as_ref()?;
+    let pair = format!("{}:{}", account.username, account.password.expose());
+    Some((AUTHORIZATION, format!("Basic {}", STANDARD.encode(pair))))
 }
 
 /// Says in which trace the call is.

@@ -34,6 +34,7 @@ const OF_ALL: [&str; 8] = [
 ];
 
 const SIP: &[FormKind] = &[FormKind::Sip];
+const ASKED: &[FormKind] = &[FormKind::Sip, FormKind::ChanWebsocket];
 const CHANNEL: &[FormKind] = &[FormKind::ChanWebsocket];
 const REALTIME: &[FormKind] = &[FormKind::Realtime];
 const TWIML: &[FormKind] = &[FormKind::Twiml];
@@ -82,8 +83,8 @@ const OF_SOME: [(&str, &[FormKind]); 40] = [
     ("silence_limit_ms", LOOKED_AFTER),
     ("hz", &[FormKind::Tone]),
     ("uri", SIP),
-    ("username", SIP),
-    ("password_ref", SIP),
+    ("username", ASKED),
+    ("password_ref", ASKED),
     ("headers", SIP),
     ("pass_headers", SIP),
     ("srtp", SIP),
