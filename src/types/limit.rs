@@ -272,8 +272,14 @@ pub const GATHERED_KEYS_MAX: u32 = 128;
 pub const PEER_URI_BYTES_MAX: usize = 1_024;
 /// Profiles whose agents may take over from that of another. More are refused.
 pub const AGENT_FALLBACKS_MAX: usize = 4;
-/// Turns, interruptions and gaps of one call that are told. Over it: the call goes on, later ones are not.
-pub const TALK_EVENTS_MAX: u32 = 200;
+/// Turns of one media session that are told. Over it: the call goes on, later ones are not.
+pub const TURNS_TOLD_MAX: u8 = 200;
+/// The same of interruptions.
+pub const BARGE_INS_TOLD_MAX: u8 = 100;
+/// The same of gaps in what an agent says.
+pub const UNDERRUNS_TOLD_MAX: u8 = 100;
+/// The same of what is found out of who answered.
+pub const ANSWERER_EVENTS_MAX: u8 = 50;
 /// Times a media session tells that somebody is not heard, or is again; later ones are counted only.
 pub const TROUBLES_TOLD_MAX: u32 = 40;
 /// Events kept of one call. Over it: the call goes on, later ones are counted only.

@@ -15,6 +15,8 @@ use crate::audio::voice::Voice;
 use crate::media::listener::Listener;
 use crate::types::barge_in::BargeIn;
 use crate::types::barge_in::BargeInMode;
+use crate::types::limit::TURNS_TOLD_MAX;
+use crate::types::limit::UNDERRUNS_TOLD_MAX;
 use crate::types::talk::Talk;
 use std::time::Duration;
 
@@ -274,6 +276,30 @@ fn a_long_gap_of_an_agent_is_told_unless_the_caller_was_heard_in_it() {
     };
     assert_eq!(gaps_beside(policy(), presses), [], "a key");
     assert_eq!(gaps_beside_keys(policy(), |_| None, Some(130)), [], "one by its signalling");
+}
+
+#[test]
+fn an_agent_that_stutters_does_not_hide_its_turns() {
+    let mut scene = Scene::new(plan());
+    scene.session.listen_with(Some(Box::new(Listener::new(BargeIn::OFF))));
+    let (mut talker, mut voice) = (Talker::new(PEER, 7), Voice::new());
+    // Half of the time it is silent within a reply: more often than turns and gaps are told together.
+    let stutters = usize::from(TURNS_TOLD_MAX) + usize::from(UNDERRUNS_TOLD_MAX);
+    let (stops, answers) = (stutters * 10 + 100, stutters * 10 + 150);
+    for tick in 0..answers + 50 {
+        let speaks = (stops - 50..stops).contains(&tick);
+        let linear = if speaks { voice.frame() } else { [0; FRAME_SAMPLES] };
+        let bytes = talker.audio(&encoded(&linear));
+        scene.receive(&talker, &bytes);
+        if (tick % 10 == 0 && tick < stutters * 10) || tick == answers {
+            assert_eq!(scene.agent.push_audio(&[0x50; 800]), 800);
+        }
+        scene.tick();
+    }
+    assert!(scene.session.statistics().underruns as usize >= stutters - 1);
+    let underruns = scene.count(|event| matches!(event, MediaEvent::Talk(Talk::Underrun { .. })));
+    assert_eq!(underruns, usize::from(UNDERRUNS_TOLD_MAX));
+    assert_eq!(scene.count(|event| matches!(event, MediaEvent::Talk(Talk::Turn(_)))), 1);
 }
 
 #[test]

@@ -11,7 +11,10 @@ use crate::media::listener::Verdict;
 use crate::media::output::TickOutput;
 use crate::media::session::MediaSession;
 use crate::types::codec::Law;
-use crate::types::limit::TALK_EVENTS_MAX;
+use crate::types::limit::ANSWERER_EVENTS_MAX;
+use crate::types::limit::BARGE_INS_TOLD_MAX;
+use crate::types::limit::TURNS_TOLD_MAX;
+use crate::types::limit::UNDERRUNS_TOLD_MAX;
 use crate::types::talk::BargeInOutcome;
 use crate::types::talk::Talk;
 
@@ -24,8 +27,32 @@ pub(super) struct Ears {
     listener: Option<Box<Listener>>,
     /// For who it is that answered.
     machine: Option<Box<AnsweringMachineDetector>>,
-    /// Events about the talk of peer and agent that were told.
-    told: u32,
+    told: Told,
+}
+
+/// Events about the talk of peer and agent that were told. Each kind has places of its own: an agent that stutters is to
+/// hide no turn.
+#[derive(Debug, Default)]
+struct Told {
+    turns: u8,
+    barge_ins: u8,
+    underruns: u8,
+    answerer: u8,
+}
+
+impl Told {
+    /// Whether one more is told.
+    fn take(&mut self, talk: Talk) -> bool {
+        let (count, most) = match talk {
+            Talk::Turn(_) => (&mut self.turns, TURNS_TOLD_MAX),
+            Talk::BargeIn { .. } => (&mut self.barge_ins, BARGE_INS_TOLD_MAX),
+            Talk::Underrun { .. } => (&mut self.underruns, UNDERRUNS_TOLD_MAX),
+            Talk::Answerer(_) => (&mut self.answerer, ANSWERER_EVENTS_MAX),
+        };
+        let has_place = *count < most;
+        *count += u8::from(has_place);
+        has_place
+    }
 }
 
 impl MediaSession {
@@ -116,8 +143,7 @@ impl MediaSession {
 
     /// Tells the call, a bounded number of times.
     fn tell_talk(&mut self, talk: Talk, out: &mut TickOutput) {
-        if self.ears.told < TALK_EVENTS_MAX {
-            self.ears.told += 1;
+        if self.ears.told.take(talk) {
             out.event(MediaEvent::Talk(talk));
         }
     }
