@@ -94,6 +94,9 @@ pub enum Input<'a> {
     Cleared(u64),
     /// The caller speaks over the agent, of whose utterance so many ms were played.
     BargeIn(u64),
+    /// The caller stopped speaking, and nothing of the agent is played or waits to be; false: it does not wait for the
+    /// agent any more.
+    CallerWaits(bool),
     /// The agent speaks and listens over another link from now on; what it had queued in the one before is
     /// dropped.
     Relinked,
@@ -409,6 +412,7 @@ impl BuiltInState {
             | Input::PlayoutRoom
             | Input::Cleared(_)
             | Input::BargeIn(_)
+            | Input::CallerWaits(_)
             | Input::Relinked
             | Input::Level(_)
             | Input::Answered(_)

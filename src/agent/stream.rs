@@ -220,6 +220,7 @@ impl AgentStream {
             | Input::MarkPlayed(_)
             | Input::Cleared(_)
             | Input::BargeIn(_)
+            | Input::CallerWaits(_)
             | Input::Relinked
             | Input::Level(_)
             | Input::Answered(_)
@@ -272,6 +273,7 @@ impl AgentStream {
             | Input::MarkPlayed(_)
             | Input::Cleared(_)
             | Input::BargeIn(_)
+            | Input::CallerWaits(_)
             | Input::Relinked
             | Input::Level(_)
             | Input::Answered(_)
@@ -320,6 +322,7 @@ impl AgentStream {
             | Input::MarkPlayed(_)
             | Input::Cleared(_)
             | Input::BargeIn(_)
+            | Input::CallerWaits(_)
             | Input::Relinked
             | Input::Level(_)
             | Input::Answered(_)
@@ -359,6 +362,7 @@ impl AgentStream {
             | Input::MarkPlayed(_)
             | Input::Cleared(_)
             | Input::BargeIn(_)
+            | Input::CallerWaits(_)
             | Input::Relinked
             | Input::Level(_)
             | Input::Answered(_)
@@ -383,6 +387,7 @@ impl AgentStream {
             Input::MarkPlayed(id) => self.mark_played(id, out),
             Input::Relinked => return self.relinked(now, out),
             Input::BargeIn(heard_ms) => return self.inform(now, News::BargeIn(heard_ms), out),
+            Input::CallerWaits(waits) => self.caller_waits(now, waits),
             Input::Pong => self.liveness.pong_due = None,
             Input::SendBlocked => self.outbox.block(),
             Input::SendReady => self.write_waiting(out),
@@ -457,6 +462,7 @@ impl AgentStream {
             | Input::MarkPlayed(_)
             | Input::Cleared(_)
             | Input::BargeIn(_)
+            | Input::CallerWaits(_)
             | Input::Level(_)
             | Input::Answered(_) => State::Draining { until },
         }
@@ -510,6 +516,7 @@ impl AgentStream {
             | Input::MarkPlayed(_)
             | Input::Cleared(_)
             | Input::BargeIn(_)
+            | Input::CallerWaits(_)
             | Input::Relinked
             | Input::Level(_)
             | Input::Answered(_)

@@ -409,6 +409,7 @@ impl AgentEnd {
             }
             Notice::Underrun { ms } => LinkEvent::Underrun { ms },
             Notice::BargeIn { heard_ms } => LinkEvent::BargeIn { heard_ms },
+            Notice::CallerWaits(waits) => LinkEvent::CallerWaits(waits),
             Notice::Drained => LinkEvent::Drained,
         }
     }
@@ -803,13 +804,14 @@ mod tests {
     #[test]
     fn whatever_the_media_do_is_seen_by_who_had_looked_just_before() {
         type Does = fn(&mut MediaEnd) -> bool;
-        let all: [(Does, LinkEvent); 8] = [
+        let all: [(Does, LinkEvent); 9] = [
             (|media| media.push_frame(&[1; FRAME_BYTES]), LinkEvent::Audio([1; FRAME_BYTES])),
             (|media| media.push_wide_frame(&[2; 320]), LinkEvent::WideAudio(Box::new([2; 320]))),
             (|media| media.push_digit('5'), LinkEvent::Digit('5')),
             (|media| media.push_mark(3, 4), LinkEvent::Mark { id: 3, played_ms: 4 }),
             (|media| media.push_underrun(5), LinkEvent::Underrun { ms: 5 }),
             (|media| media.push_barge_in(6), LinkEvent::BargeIn { heard_ms: 6 }),
+            (|media| media.push_caller_waits(true), LinkEvent::CallerWaits(true)),
             (MediaEnd::push_drained, LinkEvent::Drained),
             (
                 |media| media.push_cleared(0, (7, 8)),

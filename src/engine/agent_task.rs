@@ -320,6 +320,7 @@ impl Task {
             LinkEvent::BargeIn { heard_ms } => {
                 session.handle(now, Input::BargeIn(heard_ms), out);
             }
+            LinkEvent::CallerWaits(waits) => session.handle(now, Input::CallerWaits(waits), out),
             LinkEvent::Closed => self.call_ended(now, out),
         }
     }

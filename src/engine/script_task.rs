@@ -309,6 +309,7 @@ impl Task {
             }
             // What was dropped counts as played: the script goes on.
             LinkEvent::BargeIn { .. }
+            | LinkEvent::CallerWaits(_)
             | LinkEvent::Cleared { .. }
             | LinkEvent::Drained
             | LinkEvent::Underrun { .. } => return,

@@ -16,12 +16,14 @@ use crate::audio::mix::Mix;
 use crate::audio::noise::Noise;
 use crate::audio::sound::Sound;
 use crate::media::playout::lull::Lull;
+use crate::media::playout::turn::Turn;
 use crate::types::codec::Law;
 
 mod ahead;
 mod interrupted;
 mod lull;
 mod priming;
+mod turn;
 
 /// Audio that must wait before an utterance begins.
 pub const PREROLL_MS: u32 = 60;
@@ -69,6 +71,7 @@ pub struct Playout {
     played_samples: u64,
     underruns: u32,
     lull: Lull,
+    turn: Turn,
     interruption: Interruption,
     /// The media thread left ticks out, or the agent's task took nothing, since the queue was last known to be well.
     node_late: bool,
@@ -158,6 +161,7 @@ impl Playout {
             played_samples: 0,
             underruns: 0,
             lull: Lull::new(),
+            turn: Turn::default(),
             interruption: Interruption::None,
             node_late: false,
             left_out_ms: 0,
@@ -176,6 +180,7 @@ impl Playout {
     /// played stays in it.
     pub fn exchange(&mut self, end: &mut MediaEnd) {
         self.pay_debts();
+        self.leave_turn();
         if let Some((mut segment, read)) = self.current.take() {
             let length = segment.units();
             self.end.consumed(length.saturating_sub(read));
@@ -217,6 +222,7 @@ impl Playout {
     /// audio before them do not.
     pub fn tick(&mut self, held: bool) -> Sound {
         self.pay_debts();
+        self.tell_turn(held);
         let left_out_ms = std::mem::take(&mut self.left_out_ms);
         let mut frame = Sound::Law(Law::Mu, self.noise.frame());
         if self.state == State::Idle {
@@ -243,6 +249,7 @@ impl Playout {
     /// Comfort noise for 20 ms in which the agent is not heard: what it sends meanwhile is dropped, its
     /// marks are told.
     pub fn mute(&mut self) -> Encoded {
+        self.tell_turn(true);
         let epoch = self.end.epoch();
         if epoch != self.epoch {
             self.epoch = epoch;

@@ -12,7 +12,8 @@ pub struct FaultPolicy {
     pub pause: Duration,
     /// What the caller hears meanwhile.
     pub comfort: ComfortAudio,
-    /// An agent that says nothing for so long from the answer on is taken for lost; `None`: it may.
+    /// An agent that says nothing for so long from the answer on, or while its caller waits for it to speak, is taken for
+    /// lost; `None`: it may.
     pub silence: Option<Duration>,
 }
 

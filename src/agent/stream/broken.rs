@@ -159,6 +159,17 @@ impl AgentStream {
         }
     }
 
+    /// The caller stopped speaking and waits, or does not any more: an agent has as long for each answer as for its first
+    /// words, which are due whatever the caller does.
+    pub(super) fn caller_waits(&mut self, now: Moment, waits: bool) {
+        if let Some(limit) = self.faults.silence.filter(|_| waits && self.answered) {
+            self.words_due.get_or_insert(now + limit);
+        } else if !waits && self.spoke {
+            self.words_due = None;
+        }
+    }
+
+    /// The agent said something, or asked for something, over its present connection.
     pub(super) const fn heard_words(&mut self) {
         self.spoke = true;
         self.words_due = None;
@@ -173,6 +184,8 @@ impl AgentStream {
             self.grant_next(now, out);
         }
         self.stale_drains = 0;
+        // Whoever waited did so at the other end of the link before.
+        self.caller_waits(now, false);
         if self.held {
             out.push(Output::Hold(true));
         }
@@ -219,6 +232,7 @@ impl AgentStream {
             | Input::PlayoutRoom
             | Input::MarkPlayed(_)
             | Input::BargeIn(_)
+            | Input::CallerWaits(_)
             | Input::Level(_)
             | Input::Answered(_)
             | Input::TransferFailed(_)

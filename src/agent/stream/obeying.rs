@@ -62,8 +62,13 @@ impl AgentStream {
                 out.push(Output::Hold(held));
             }
             Act::Stay => self.stay(),
-            Act::Ask(wish, When::Now) => grant(wish, out),
-            Act::Ask(wish, When::Played) => self.wish(now, wish, out),
+            Act::Ask(wish, when) => {
+                self.heard_words();
+                match when {
+                    When::Now => grant(wish, out),
+                    When::Played => self.wish(now, wish, out),
+                }
+            }
             Act::Note(said) => {
                 self.recount(&said);
                 out.push(Output::Said(said));

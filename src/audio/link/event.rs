@@ -38,6 +38,9 @@ pub enum LinkEvent {
         /// Played of the present utterance until then, in ms.
         heard_ms: u64,
     },
+    /// The caller stopped speaking and waits for the agent to say something; false: it does not any more. Told when it
+    /// changes.
+    CallerWaits(bool),
     /// The last audio before a [`AgentEnd::finish`](crate::audio::link::AgentEnd::finish) was played.
     Drained,
     /// The media session is gone. Reported once, last.

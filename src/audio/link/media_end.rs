@@ -95,6 +95,12 @@ impl MediaEnd {
         self.push_notice(Notice::BargeIn { heard_ms })
     }
 
+    /// Reports that the caller waits for the agent to say something, or does not any more; false when it must be tried
+    /// again.
+    pub fn push_caller_waits(&mut self, waits: bool) -> bool {
+        self.push_notice(Notice::CallerWaits(waits))
+    }
+
     /// Reports that a finished utterance was played; false when it must be tried again.
     pub fn push_drained(&mut self) -> bool {
         self.push_notice(Notice::Drained)

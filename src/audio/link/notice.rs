@@ -20,6 +20,7 @@ pub(super) enum Notice {
     BargeIn {
         heard_ms: u64,
     },
+    CallerWaits(bool),
     Drained,
 }
 
@@ -30,6 +31,7 @@ const CLEARED: u8 = 2;
 const UNDERRUN: u8 = 3;
 const BARGE_IN: u8 = 4;
 const DRAINED: u8 = 5;
+const CALLER_WAITS: u8 = 6;
 
 impl Notice {
     /// It as two words, on its way.
@@ -44,6 +46,7 @@ impl Notice {
             Self::Underrun { ms } => [u64::from(UNDERRUN), u64::from(ms)],
             Self::BargeIn { heard_ms } => [u64::from(BARGE_IN), heard_ms],
             Self::Drained => [u64::from(DRAINED), 0],
+            Self::CallerWaits(waits) => [u64::from(CALLER_WAITS), u64::from(waits)],
         }
     }
 
@@ -61,6 +64,7 @@ impl Notice {
             UNDERRUN => Self::Underrun { ms: second as u32 },
             BARGE_IN => Self::BargeIn { heard_ms: second },
             DRAINED => Self::Drained,
+            CALLER_WAITS => Self::CallerWaits(second != 0),
             _ => return None,
         })
     }
@@ -115,6 +119,8 @@ mod tests {
             Notice::Cleared { epoch: 1, played_ms: u32::MAX, samples: most },
             Notice::Underrun { ms: u32::MAX },
             Notice::BargeIn { heard_ms: u64::MAX },
+            Notice::CallerWaits(true),
+            Notice::CallerWaits(false),
             Notice::Drained,
         ];
         assert_eq!(all.map(|notice| Notice::of_words(notice.words())), all.map(Some));

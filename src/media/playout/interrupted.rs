@@ -72,6 +72,7 @@ impl Playout {
     /// The caller speaks or presses a key: what the agent says after a pause is an answer.
     pub const fn caller_is_heard(&mut self) {
         self.lull.caller_is_heard();
+        self.nobody_waits();
     }
 
     /// The media thread left out so many ticks: that is a gap in what is played now, and of its doing.

@@ -188,6 +188,13 @@ impl MediaSession {
         self.guests.as_ref().is_some_and(|guests| !guests.is_idle())
     }
 
+    /// Whether a guest speaks to the peer, which may say things to it that are not for its agent.
+    pub(super) fn guest_speaks(&self) -> bool {
+        let speaks =
+            |guests: &Guests| guests.present().any(|(_, (_, gains))| gains.to_peer != Gain::MUTED);
+        self.guests.as_deref().is_some_and(speaks)
+    }
+
     /// What whom the peer talks with hears of the peer and of guests that speak to it.
     pub(super) fn with_guests_inward(&mut self, heard: Option<Sound>) -> Option<Sound> {
         let form = match &self.bridged {

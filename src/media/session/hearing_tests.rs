@@ -5,19 +5,24 @@ use super::tests::Scene;
 use super::tests::Talker;
 use super::tests::plan;
 use super::*;
+use crate::audio::bridge::BridgeEnd;
 use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::frame::Pcm;
 use crate::audio::g711;
 use crate::audio::link::LinkEvent;
+use crate::audio::link::link;
 use crate::audio::tone::Tone;
 use crate::audio::tone::share_at;
 use crate::audio::voice::Voice;
 use crate::media::listener::Listener;
+use crate::sdp::Direction;
 use crate::types::barge_in::BargeIn;
 use crate::types::barge_in::BargeInMode;
 use crate::types::limit::TURNS_TOLD_MAX;
 use crate::types::limit::UNDERRUNS_TOLD_MAX;
 use crate::types::talk::Talk;
+use std::cell::Cell;
+use std::cell::RefCell;
 use std::time::Duration;
 
 fn encoded(linear: &Pcm) -> Encoded {
@@ -278,6 +283,119 @@ fn a_long_gap_of_an_agent_is_told_unless_the_caller_was_heard_in_it() {
     assert_eq!(gaps_beside_keys(policy(), |_| None, Some(130)), [], "one by its signalling");
 }
 
+/// When the agent's task is told that its caller waits, and that it does not any more, in ticks. The caller speaks from
+/// tick 25 to 75 and in those of `again`; before each tick something is done.
+fn waits_of(
+    again: std::ops::Range<usize>,
+    mut does: impl FnMut(&mut Scene, usize),
+) -> Vec<(usize, bool)> {
+    let mut scene = Scene::new(plan());
+    scene.session.listen_with(Some(Box::new(Listener::new(BargeIn::OFF))));
+    let (mut talker, mut voice) = (Talker::new(PEER, 7), Voice::new());
+    for tick in 0..250 {
+        let speaks = (25..75).contains(&tick) || again.contains(&tick);
+        let linear = if speaks { voice.frame() } else { [0; FRAME_SAMPLES] };
+        let bytes = talker.audio(&encoded(&linear));
+        scene.receive(&talker, &bytes);
+        does(&mut scene, tick);
+        scene.tick();
+    }
+    let (mut tick, mut told) = (0, Vec::new());
+    for event in &scene.heard {
+        match event {
+            LinkEvent::Audio(_) => tick += 1,
+            LinkEvent::CallerWaits(waits) => told.push((tick, *waits)),
+            _ => (),
+        }
+    }
+    told
+}
+
+/// The same of whom does something once, long after the caller stopped: it is told to wait, and then of the end of that.
+fn ends_of_wait(at: usize, does: impl Fn(&mut Scene)) -> Option<usize> {
+    let told = waits_of(0..0, |scene, tick| {
+        if tick == at {
+            does(scene)
+        }
+    });
+    let [(stopped, true), rest @ ..] = &told[..] else { panic!("{told:?}") };
+    // Its detector waits for another word, and packets wait for each other.
+    assert!((80..=95).contains(stopped), "it stopped at 75: {told:?}");
+    match rest {
+        [] => None,
+        [(ended, false)] => Some(*ended),
+        _ => panic!("{told:?}"),
+    }
+}
+
+#[test]
+fn an_agents_task_is_told_that_its_caller_waits_until_the_agent_has_something_to_say() {
+    let says = |scene: &mut Scene| assert_eq!(scene.agent.push_audio(&SILENCE), 160);
+    assert_eq!(ends_of_wait(120, |_| ()), None);
+    assert_eq!(ends_of_wait(120, says), Some(120), "be it silence");
+    let goes_on = waits_of(130..160, |_, _| ());
+    let [(_, true), (spoke, false), (stopped, true)] = goes_on[..] else { panic!("{goes_on:?}") };
+    assert!((131..=145).contains(&spoke) && (165..=180).contains(&stopped), "{goes_on:?}");
+    // It still has something to say when the caller stops, whom it need not have heard.
+    let talks = |scene: &mut Scene, tick: usize| {
+        if tick == 60 {
+            assert_eq!(scene.agent.push_audio(&[0x50; 8_000]), 8_000);
+        }
+    };
+    assert_eq!(waits_of(0..0, talks), []);
+}
+
+#[test]
+fn a_caller_waits_for_no_agent_that_does_not_have_the_word() {
+    let (bridge, _other) = BridgeEnd::pair();
+    let (seat, _guest) = BridgeEnd::pair();
+    let (bridge, seat) = (Cell::new(Some(bridge)), Cell::new(Some(seat)));
+    let ends: [(&str, &dyn Fn(&mut Scene)); 6] = [
+        ("a key", &|scene: &mut Scene| scene.session.key_pressed()),
+        ("on hold", &|scene: &mut Scene| {
+            let direction = Direction::SendOnly;
+            scene.session.update(scene.now, &MediaPlan { direction, ..plan() });
+        }),
+        ("muted", &|scene: &mut Scene| scene.session.mute(true, false)),
+        ("an announcement", &|scene: &mut Scene| {
+            let clip = Clip::new(1, vec![super::tests::LOUD; 1_600].into(), 1);
+            assert!(scene.session.play(Box::new(clip)).is_none());
+        }),
+        ("transferred", &|scene: &mut Scene| {
+            let bridge = bridge.take().expect("once");
+            assert!(scene.session.bridge(Bridged::new(bridge)).is_none());
+        }),
+        ("with somebody else", &|scene: &mut Scene| {
+            scene.session.host(Box::default());
+            let seat = Box::new(seat.take().expect("once"));
+            assert!(scene.session.admit(0, GuestGains::SPEAKS, seat).is_none());
+        }),
+    ];
+    for (what, end) in ends {
+        assert_eq!(ends_of_wait(120, end), Some(120), "{what}");
+    }
+    // Whoever only listens is nobody to speak to.
+    let (seat, _guest) = BridgeEnd::pair();
+    let seat = Cell::new(Some(seat));
+    let listens = |scene: &mut Scene| {
+        scene.session.host(Box::default());
+        let seat = Box::new(seat.take().expect("once"));
+        assert!(scene.session.admit(0, GuestGains::LISTENS, seat).is_none());
+    };
+    assert_eq!(ends_of_wait(120, listens), None);
+}
+
+#[test]
+fn an_agent_that_goes_to_another_session_is_waited_for_at_none() {
+    let (mut end, mut other) = link();
+    let fresh = RefCell::new(&mut end);
+    let exchanges = |scene: &mut Scene| scene.session.exchange(&mut fresh.borrow_mut());
+    assert_eq!(ends_of_wait(120, exchanges), Some(120));
+    drop(end);
+    let told: Vec<_> = std::iter::from_fn(|| other.next()).collect();
+    assert!(!told.iter().any(|event| matches!(event, LinkEvent::CallerWaits(_))), "{told:?}");
+}
+
 #[test]
 fn an_agent_that_stutters_does_not_hide_its_turns() {
     let mut scene = Scene::new(plan());
@@ -379,7 +497,6 @@ fn where_keys_are_private_no_sample_of_a_tone_is_heard_or_recorded_wherever_it_b
 
 #[test]
 fn a_tone_that_comes_beside_its_event_is_heard_by_nobody_to_its_end() {
-    use crate::audio::bridge::BridgeEnd;
     for (keys_private, bridged, supervised) in [
         (false, false, false),
         (true, false, false),

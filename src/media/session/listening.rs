@@ -10,6 +10,7 @@ use crate::media::listener::Listener;
 use crate::media::listener::Verdict;
 use crate::media::output::TickOutput;
 use crate::media::session::MediaSession;
+use crate::sdp::MediaPlan;
 use crate::types::codec::Law;
 use crate::types::limit::ANSWERER_EVENTS_MAX;
 use crate::types::limit::BARGE_INS_TOLD_MAX;
@@ -113,9 +114,12 @@ impl MediaSession {
         let (mut of_peer, mut of_agent) = ([0; FRAME_SAMPLES], [0; FRAME_SAMPLES]);
         g711::decode(Law::Mu, heard, &mut of_peer);
         g711::decode(self.said.0, &self.said.1, &mut of_agent);
+        let spoke = listener.caller_speaks();
         let (verdict, turn) = listener.hear(now_ms, (&of_peer, &of_agent), agent);
         if listener.caller_speaks() {
             self.playout.caller_is_heard();
+        } else if spoke {
+            self.playout.caller_stopped();
         }
         if let Some(mut turn) = turn {
             // What the agent does is that of the tick before.
@@ -124,6 +128,16 @@ impl MediaSession {
             self.tell_talk(Talk::Turn(turn), out);
         }
         self.carry_out(now_ms, verdict, out);
+        if self.playout.caller_waits() && !self.agent_has_the_word() {
+            self.playout.nobody_waits();
+        }
+    }
+
+    /// Whether it is for the agent to answer what the peer says: not on hold, and not where the peer is not heard, or talks
+    /// with somebody else beside it.
+    fn agent_has_the_word(&self) -> bool {
+        let is_held = self.plan.as_ref().is_none_or(MediaPlan::is_held);
+        !is_held && !self.steered.inward && !self.guest_speaks()
     }
 
     fn carry_out(&mut self, now_ms: u64, verdict: Verdict, out: &mut TickOutput) {

@@ -152,6 +152,101 @@ fn an_agent_that_stays_silent_on_the_phone_is_taken_for_lost_where_the_profile_s
     assert_eq!(lab.wait(), PING_INTERVAL, "it was heard");
 }
 
+const LIMIT: Duration = Duration::from_secs(4);
+const WORD: &str = r#"{"event":"media","media":{"payload":"/w=="}}"#;
+
+impl Lab {
+    /// Within a call whose agent may take so long, and has not spoken yet.
+    fn owing_words(mut self) -> Self {
+        let faults = FaultPolicy { silence: Some(LIMIT), ..FaultPolicy::USUAL };
+        self.stream = self.stream.enduring(faults, None);
+        self.put(Input::Started);
+        self.put(Input::Connected);
+        self.put(Input::CallAnswered);
+        self.take();
+        self
+    }
+
+    /// Its agent has, and the caller waits for more.
+    fn owing_an_answer() -> Self {
+        let mut lab = Self::new().owing_words();
+        lab.text(WORD);
+        lab.take();
+        assert_eq!(lab.stream.deadline(), Some(lab.now + PING_INTERVAL), "the caller's turn");
+        lab.put(Input::CallerWaits(true));
+        lab
+    }
+}
+
+#[test]
+fn an_agent_that_stalls_in_the_call_is_dialled_again_and_missed_as_one_that_never_spoke() {
+    let mut lab = Lab::owing_an_answer();
+    assert_eq!(lab.wait(), LIMIT);
+    let silent = Output::Interrupted(HangupCause::AgentSilent);
+    assert_eq!(lab.take(), [silent.clone(), Output::Finish, Output::Reconnect]);
+    lab.put(Input::Drained);
+    assert!(lab.wait() <= Duration::from_millis(160), "a tick of the media follows");
+    assert_eq!(lab.take(), [Output::Missed]);
+    // What the caller does meanwhile is not for the new connection, which has as long for its first words.
+    lab.put(Input::CallerWaits(false));
+    lab.put(Input::Connected);
+    lab.take();
+    assert_eq!(lab.wait(), LIMIT);
+    assert_eq!(lab.take().first(), Some(&silent));
+}
+
+#[test]
+fn an_agent_owes_nothing_once_it_spoke_or_asked_or_its_caller_waits_no_more() {
+    let ends: [fn(&mut Lab); 4] = [
+        |lab| lab.text(WORD),
+        |lab| {
+            let mut room = [0; AUDIO_ROOM_BYTES];
+            assert!(lab.stream.read_audio(WORD.as_bytes(), &mut room).is_some());
+        },
+        |lab| lab.put(Input::CallerWaits(false)),
+        |lab| lab.put(Input::Relinked),
+    ];
+    for (which, end) in ends.into_iter().enumerate() {
+        let mut lab = Lab::owing_an_answer();
+        lab.now += LIMIT / 2;
+        end(&mut lab);
+        let ping = lab.stream.deadline().expect("a ping");
+        assert!(ping.since(lab.now) > LIMIT, "{which}");
+        lab.put(Input::CallerWaits(true));
+        assert_eq!(lab.stream.deadline(), Some(lab.now + LIMIT), "{which}: the next turn");
+    }
+    let mut asks = Lab::of_words().owing_words();
+    asks.text("here");
+    asks.put(Input::CallerWaits(true));
+    asks.text("to sales");
+    asks.take();
+    asks.put(Input::Drained);
+    assert_eq!(asks.take(), [Output::TransferRequested("sales".to_owned())]);
+    asks.now += LIMIT;
+    asks.put(Input::DeadlineReached);
+    assert_eq!(asks.take(), []);
+}
+
+#[test]
+fn nothing_a_caller_does_moves_the_end_of_patience_with_an_agent_that_never_spoke() {
+    let mut lab = Lab::new().owing_words();
+    let due = Some(lab.now + LIMIT);
+    for waits in [true, false, true] {
+        lab.now += Duration::from_secs(1);
+        lab.put(Input::CallerWaits(waits));
+        assert_eq!(lab.stream.deadline(), due);
+    }
+}
+
+#[test]
+fn an_agent_may_stay_silent_where_the_profile_has_no_limit() {
+    let mut lab = Lab::enduring();
+    lab.text(WORD);
+    lab.take();
+    lab.put(Input::CallerWaits(true));
+    assert_eq!((lab.wait(), lab.take()), (PING_INTERVAL, vec![Output::Ping]));
+}
+
 #[test]
 fn the_circuit_may_forbid_the_first_dial_and_any_other() {
     let mut lab = Lab::new();
