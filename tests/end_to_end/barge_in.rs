@@ -18,7 +18,7 @@ use tandem::caller::Speech;
 const NUMBER: &str = "+15550121";
 
 /// A caller who is silent, says "ah" for a time, and is silent again; all in ms.
-fn write_caller(path: &Path, before: usize, voice: usize) {
+pub(crate) fn write_caller(path: &Path, before: usize, voice: usize) {
     let (channels, bits_per_sample, sample_format) = (1, 16, hound::SampleFormat::Int);
     let spec = hound::WavSpec { channels, sample_rate: 8_000, bits_per_sample, sample_format };
     let mut wav = hound::WavWriter::create(path, spec).unwrap();

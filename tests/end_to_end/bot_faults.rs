@@ -1,26 +1,35 @@
 //! Calls with an agent that is not there, goes away, or talks nonsense.
 
+use crate::barge_in::write_caller;
 use crate::bot::BOT_HZ;
 use crate::bot::Bot;
 use crate::node::Home;
 use crate::node::Node;
+use crate::node::PATIENCE;
 use crate::node::wait_for;
 use crate::rows;
 use crate::talk;
 use crate::talk::Talk;
+use serde_json::Value;
 use serde_json::json;
 use std::time::Duration;
 use tandem::caller::CallSummary;
 use tandem::caller::EndedBy;
+use tandem::caller::Speech;
 use tokio::net::TcpListener;
+use tokio::time::timeout;
 
 const NUMBER: &str = "+15550130";
 /// The announcement is the special information tone, twice; this much of it is surely heard.
 const ANNOUNCED_MIN: Duration = Duration::from_millis(1_500);
 
 async fn node(url: &str) -> Node {
-    let node = Home::new().start().await;
     let agent = json!({"kind": "twilio", "url": url, "connect_timeout_ms": 500, "reconnects": 0});
+    node_of(agent).await
+}
+
+async fn node_of(agent: Value) -> Node {
+    let node = Home::new().start().await;
     node.put(&[
         rows::tenant(1, 0),
         rows::trunk(2, "127.0.0.1/32"),
@@ -116,7 +125,10 @@ async fn an_agent_that_closes_in_order_ends_the_call_after_its_last_words() {
 
 /// A node whose number is answered by `first`, with the agent of `second` behind it.
 async fn node_with_next(first: &str, second: &str) -> Node {
-    let node = node(first).await;
+    with_next(node(first).await, second).await
+}
+
+async fn with_next(node: Node, second: &str) -> Node {
     let (own, next) = (rows::uuid(3), rows::uuid(5));
     node.put(&[
         rows::profile(5, 1, json!({"kind": "twilio", "url": second})),
@@ -174,6 +186,38 @@ async fn an_agent_that_is_lost_in_a_call_is_replaced_by_the_next() {
     stream.until_marks(1).await;
     talk.hear(10).await;
     check_next(&node, &talk.hang_up().await, "agent_lost").await;
+}
+
+#[tokio::test]
+async fn an_agent_that_freezes_after_its_first_words_is_replaced_once_its_caller_has_waited() {
+    let (first, second) = (Bot::bind().await, Bot::bind().await);
+    let limit =
+        json!({"kind": "twilio", "url": first.url(), "reconnects": 0, "silence_limit_ms": 1_000});
+    let node = with_next(node_of(limit).await, &second.url()).await;
+    // It is silent for longer than the agent may be, and then speaks for longer than that.
+    let path = node.home.folder().join("caller.wav");
+    write_caller(&path, 2_000, 1_500);
+    let mut plan = talk::plan(node.sip(), NUMBER);
+    plan.speech = Speech::Wav(path);
+    let mut talk = Talk::dial(plan);
+    let mut frozen = first.accept().await;
+    frozen.say(300).await;
+    frozen.mark("said").await;
+    frozen.until_marks(1).await;
+    // It goes on reading, so that its connection lives, and says nothing any more.
+    let listens = tokio::spawn(async move {
+        frozen.until_closed().await;
+        frozen.heard_frames()
+    });
+    let mut stream = second.accept().await;
+    stream.say(1_500).await;
+    stream.mark("said").await;
+    stream.until_marks(1).await;
+    talk.hear(10).await;
+    check_next(&node, &talk.hang_up().await, "agent_silent").await;
+    let heard = timeout(PATIENCE, listens).await.expect("it was let go").unwrap();
+    // 3.5 s, and a second of patience.
+    assert!((225..500).contains(&heard), "{heard} frames");
 }
 
 #[tokio::test]
