@@ -345,12 +345,15 @@ fn an_agents_task_is_told_that_its_caller_waits_until_the_agent_has_something_to
     assert_eq!(waits_of(0..0, talks), []);
 }
 
+/// What ends the wait for an agent's words, and its name.
+type End<'a> = (&'a str, &'a dyn Fn(&mut Scene));
+
 #[test]
 fn a_caller_waits_for_no_agent_that_does_not_have_the_word() {
     let (bridge, _other) = BridgeEnd::pair();
     let (seat, _guest) = BridgeEnd::pair();
     let (bridge, seat) = (Cell::new(Some(bridge)), Cell::new(Some(seat)));
-    let ends: [(&str, &dyn Fn(&mut Scene)); 6] = [
+    let ends: [End<'_>; 6] = [
         ("a key", &|scene: &mut Scene| scene.session.key_pressed()),
         ("on hold", &|scene: &mut Scene| {
             let direction = Direction::SendOnly;
