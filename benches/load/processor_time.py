@@ -14,3 +14,12 @@ def processor_s(pid):
         except FileNotFoundError:
             pass
     return spent
+
+
+def family_processor_s(pid):
+    """The same of it and of all that it started, in one sum: for programs that work in several processes."""
+    total = sum(processor_s(pid).values())
+    for task in glob.glob(f"/proc/{pid}/task/*/children"):
+        with open(task) as children:
+            total += sum(family_processor_s(int(child)) for child in children.read().split())
+    return total
