@@ -77,9 +77,9 @@ pub enum Input<'a> {
     SendBlocked,
     /// All that was sent has been taken.
     SendReady,
-    /// The playout queue has its fill: nothing more is read from the agent.
+    /// The playout queue has its fill, or the node of long messages: nothing more is read from the agent.
     PlayoutFull,
-    /// The playout queue has room again.
+    /// There is room again.
     PlayoutRoom,
     /// 20 ms of the caller, µ-law at 8 kHz.
     Audio(&'a [u8; FRAME_BYTES]),

@@ -106,7 +106,7 @@ struct Liveness {
     /// `None`: it cannot be asked.
     next_ping: Option<Moment>,
     pong_due: Option<Moment>,
-    /// Nothing is read from the agent, so its pongs cannot be seen.
+    /// Nothing is read from the agent, so neither its pongs nor its words can be seen.
     deaf: bool,
 }
 
@@ -158,6 +158,9 @@ impl AgentStream {
                 self.wishes_due.get_or_insert(now + DRAIN_MAX);
             }
             self.expect_words(now);
+        }
+        if matches!(input, Input::PlayoutFull | Input::PlayoutRoom) {
+            self.liveness.deaf = matches!(input, Input::PlayoutFull);
         }
         if matches!(input, Input::Drained) && self.stale_drains > 0 {
             self.stale_drains -= 1;
@@ -391,11 +394,8 @@ impl AgentStream {
             Input::Pong => self.liveness.pong_due = None,
             Input::SendBlocked => self.outbox.block(),
             Input::SendReady => self.write_waiting(out),
-            Input::PlayoutFull => {
-                self.liveness.deaf = true;
-                self.liveness.pong_due = None;
-            }
-            Input::PlayoutRoom => self.liveness.deaf = false,
+            Input::PlayoutFull => (self.liveness.pong_due, self.words_due) = (None, None),
+            Input::PlayoutRoom => self.expect_words(now),
             Input::Drained => self.grant_next(now, out),
             Input::PeerClosed(close) => return self.peer_closed(now, close, out),
             Input::DeadlineReached => return self.check_deadlines(now, out),

@@ -153,6 +153,7 @@ impl AgentStream {
         if let Some(limit) = self.faults.silence
             && self.answered
             && !self.spoke
+            && !self.liveness.deaf
             && self.state == State::Open
         {
             self.words_due.get_or_insert(now + limit);

@@ -248,6 +248,46 @@ fn an_agent_may_stay_silent_where_the_profile_has_no_limit() {
 }
 
 #[test]
+fn an_agent_that_nobody_reads_is_not_taken_for_silent() {
+    let limit = Duration::from_secs(4);
+    let faults = FaultPolicy { silence: Some(limit), ..FaultPolicy::USUAL };
+    for is_read in [true, false] {
+        let mut lab = Lab::new();
+        lab.stream = lab.stream.enduring(faults, None);
+        lab.put(Input::Started);
+        lab.put(Input::Connected);
+        // Its first words are a long message, for which there is no room when the call is answered or a moment later.
+        if is_read {
+            lab.put(Input::CallAnswered);
+            lab.put(Input::PlayoutFull);
+        } else {
+            lab.put(Input::PlayoutFull);
+            lab.put(Input::CallAnswered);
+        }
+        lab.take();
+        for _ in 0..5 {
+            assert_eq!(lab.wait(), PING_INTERVAL);
+        }
+        assert!(lab.take().iter().all(|output| *output == Output::Ping));
+        lab.put(Input::PlayoutRoom);
+        assert_eq!(lab.wait(), limit, "from when it can be heard");
+        assert_eq!(lab.take().first(), Some(&Output::Interrupted(HangupCause::AgentSilent)));
+    }
+}
+
+#[test]
+fn an_agent_that_is_read_again_while_it_is_dialled_anew_answers_pings() {
+    let mut lab = Lab::enduring();
+    lab.put(Input::PlayoutFull);
+    lab.break_off();
+    lab.put(Input::PlayoutRoom);
+    lab.put(Input::Connected);
+    assert_eq!(lab.wait(), PING_INTERVAL);
+    assert_eq!(lab.wait(), PONG_TIMEOUT);
+    assert_eq!(lab.take().last(), Some(&Output::Reconnect), "it is lost again");
+}
+
+#[test]
 fn the_circuit_may_forbid_the_first_dial_and_any_other() {
     let mut lab = Lab::new();
     lab.put(Input::Started);
