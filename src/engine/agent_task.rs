@@ -160,6 +160,7 @@ fn spawn(
         next: agent.next,
         skipped: false,
         full: false,
+        deaf: false,
         over: false,
         pending: VecDeque::new(),
         end,
@@ -201,7 +202,10 @@ struct Task {
     next: bool,
     /// The circuit lets no call through.
     skipped: bool,
+    /// The link takes no more for now, and nothing is read from the agent.
     full: bool,
+    /// The session knows that nothing is read.
+    deaf: bool,
     over: bool,
     /// What the link did not take yet; while there is any, nothing is read from the agent.
     pending: VecDeque<Pending>,
@@ -293,6 +297,8 @@ impl Task {
                 session.handle(now, Input::PeerClosed(close), out);
             }
             Wake::Heard(Heard::Blocked) => session.handle(now, Input::SendBlocked, out),
+            // What of that the session is to know it is told with what else keeps its agent from being read.
+            Wake::Heard(Heard::Waits) => {}
             Wake::Heard(Heard::Ready) => session.handle(now, Input::SendReady, out),
         }
     }

@@ -1,15 +1,17 @@
 //! `Metered`: a connection with an agent that knows how much it has read of messages nobody is through with yet, and
 //! pays for what is more than a little of it from the budget of the node: one long message is nobody's trouble, a
-//! thousand at once would be everybody's. And that knows whether its reader holds the beginning of a message, so that one
+//! thousand at once would be everybody's. Where it finds no room there it waits (`budget.rs` says for what, and why that
+//! comes). And that knows whether its reader holds the beginning of a message, so that one
 //! that comes alone can be read past that. And that keeps what the network did not take of a message written past its
 //! writer, before which it writes nothing else.
 
-use crate::types::limit::AGENT_MESSAGES_BYTES_MAX;
+mod budget;
+
+use crate::net::metered::budget::Account;
+use crate::net::metered::budget::NODE;
 use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::sync::atomic::AtomicUsize;
-use std::sync::atomic::Ordering;
 use std::task::Context;
 use std::task::Poll;
 use std::task::Waker;
@@ -17,55 +19,26 @@ use std::task::ready;
 use tokio::io::AsyncRead;
 use tokio::io::AsyncWrite;
 use tokio::io::ReadBuf;
+use tokio::time::Sleep;
+use tokio::time::sleep;
+
+pub(crate) use crate::net::metered::budget::MessageBudget;
+#[cfg(test)]
+pub(crate) use crate::net::metered::budget::Terms;
 
 /// What a connection reads of a message without paying, in bytes: a second of audio at 24 kHz, as JSON.
 const FREE_BYTES: usize = 64 * 1_024;
-
-/// What is paid at once, in bytes.
-const STEP_BYTES: usize = 64 * 1_024;
-
-/// What messages of agents may hold of a node's memory.
-#[derive(Debug)]
-pub struct MessageBudget {
-    held: AtomicUsize,
-    most: usize,
-}
-
-/// That of this process.
-static NODE: MessageBudget = MessageBudget::of(AGENT_MESSAGES_BYTES_MAX);
-
-impl MessageBudget {
-    /// A budget of so many bytes.
-    #[must_use]
-    pub const fn of(most: usize) -> Self {
-        Self { held: AtomicUsize::new(0), most }
-    }
-
-    /// What is held of it, in bytes.
-    #[must_use]
-    pub fn held(&self) -> usize {
-        self.held.load(Ordering::Relaxed)
-    }
-
-    fn take(&self, bytes: usize) -> bool {
-        let more = |held: usize| held.checked_add(bytes).filter(|held| *held <= self.most);
-        self.held.fetch_update(Ordering::Relaxed, Ordering::Relaxed, more).is_ok()
-    }
-
-    fn give_back(&self, bytes: usize) {
-        self.held.fetch_sub(bytes, Ordering::Relaxed);
-    }
-}
 
 /// A connection that pays for the messages it reads.
 #[derive(Debug)]
 pub struct Metered<S> {
     stream: S,
-    budget: &'static MessageBudget,
+    /// What it paid.
+    account: Account,
+    /// Ends when the agent took too long over a message that was paid for.
+    late: Option<Pin<Box<Sleep>>>,
     /// Bytes read since all was done with.
     read: usize,
-    /// Bytes paid for.
-    held: usize,
     /// Bytes read of which no message is known; never less than its reader holds of messages that are not whole.
     unknown: usize,
     /// Read past its reader, which is to get them after all.
@@ -80,8 +53,17 @@ impl<S> Metered<S> {
         Self::paying(stream, &NODE)
     }
 
-    const fn paying(stream: S, budget: &'static MessageBudget) -> Self {
-        Self { stream, budget, read: 0, held: 0, unknown: 0, ahead: Vec::new(), rest: Vec::new() }
+    /// One that pays from `budget`.
+    pub(crate) const fn paying(stream: S, budget: &'static MessageBudget) -> Self {
+        Self {
+            stream,
+            account: Account::of(budget),
+            late: None,
+            read: 0,
+            unknown: 0,
+            ahead: Vec::new(),
+            rest: Vec::new(),
+        }
     }
 
     /// What it reads from.
@@ -91,10 +73,31 @@ impl<S> Metered<S> {
 
     /// Nothing is kept any more of the messages read so far.
     pub fn done(&mut self) {
-        self.read = 0;
-        if self.held > 0 {
-            self.budget.give_back(std::mem::take(&mut self.held));
-        }
+        (self.read, self.late) = (0, None);
+        self.account.give_back();
+    }
+
+    /// A message came out of its reader, which keeps nothing else of what was paid for.
+    pub fn came_whole(&mut self) {
+        self.late = None;
+        self.account.stop();
+    }
+
+    /// Something came out of its reader that took so many bytes and is kept no more, while all else still is.
+    pub const fn passed(&mut self, bytes: usize) {
+        self.read = self.read.saturating_sub(bytes);
+    }
+
+    /// Whether it reads no more until there is room for it.
+    #[must_use]
+    pub const fn waits(&self) -> bool {
+        self.account.waits()
+    }
+
+    /// Whether it has to be read from though nothing has come: what it waits for may be something else.
+    #[must_use]
+    pub const fn pays(&self) -> bool {
+        self.account.held() > 0 || self.account.waits()
     }
 
     /// Another reads from here on, and begins with so many bytes that were read before.
@@ -116,39 +119,55 @@ impl<S> Metered<S> {
         self.unknown == 0 && self.ahead.is_empty()
     }
 
-    /// Pays for so many bytes more, if they cost anything.
-    fn pay(&mut self, bytes: usize) -> bool {
-        while self.read + bytes > FREE_BYTES + self.held {
-            if !self.budget.take(STEP_BYTES) {
-                return false;
+    /// Pays for so many bytes more, if they cost anything, or waits until there is room.
+    fn poll_pay(&mut self, bytes: usize, cx: &Context<'_>) -> Poll<()> {
+        let wanted = self.read.saturating_add(bytes).saturating_sub(FREE_BYTES);
+        while self.account.waits()
+            || (wanted > self.account.held() && !self.account.has_its_share())
+        {
+            if self.account.poll_more(cx).is_pending() {
+                // Its agent is not to blame for that.
+                self.late = None;
+                return Poll::Pending;
             }
-            self.held += STEP_BYTES;
         }
-        true
+        Poll::Ready(())
     }
-}
 
-impl<S> Drop for Metered<S> {
-    fn drop(&mut self) {
-        self.done();
+    /// Nothing has come. Ready where the agent takes too long over a message that was paid for, and others wait.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if self.account.held() == 0 {
+            return Poll::Pending;
+        }
+        let patience = self.account.patience();
+        let late = self.late.get_or_insert_with(|| Box::pin(sleep(patience)));
+        // One that sends all the time does not make it look too early each time.
+        if !late.is_elapsed() {
+            ready!(late.as_mut().poll(cx));
+        }
+        if self.account.is_waited_for() {
+            return Poll::Ready(());
+        }
+        self.late.insert(Box::pin(sleep(patience))).as_mut().poll(cx)
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Metered<S> {
     /// # Errors
-    /// Of kind `OutOfMemory` where the node holds as much of such messages as it may.
+    /// Of kind `OutOfMemory` where the node holds as much of such messages as it may, and the agent takes too long over one.
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let this = self.get_mut();
-        if !this.pay(buf.remaining()) {
-            return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
-        }
+        ready!(this.poll_pay(buf.remaining(), cx));
         let before = buf.filled().len();
         if this.ahead.is_empty() {
-            ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
+            let Poll::Ready(read) = Pin::new(&mut this.stream).poll_read(cx, buf) else {
+                return this.poll_late(cx).map(|()| Err(io::ErrorKind::OutOfMemory.into()));
+            };
+            read?;
         } else {
             this.give_ahead(buf);
         }
@@ -274,21 +293,85 @@ impl<S: AsyncWrite + Unpin> Metered<S> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::metered::budget::STEP_BYTES;
     use std::future::poll_fn;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering;
+    use std::task::Wake;
+    use std::time::Duration;
     use tokio::io::AsyncReadExt;
     use tokio::io::AsyncWriteExt;
 
-    /// Two connections that bring `most` bytes each, which pay from the same budget.
-    fn pair(budget: &'static MessageBudget, bytes: &'static [u8]) -> [Metered<&'static [u8]>; 2] {
-        [bytes, bytes].map(|bytes| Metered::paying(bytes, budget))
+    /// What agents say here.
+    static BYTES: [u8; 64 * STEP_BYTES] = [0; 64 * STEP_BYTES];
+
+    /// One that is read from as it is woken, or not.
+    type Reading = Metered<&'static [u8]>;
+
+    /// A budget of so many steps in common, and so many for whoever goes first.
+    fn budget(common: usize, share: usize) -> &'static MessageBudget {
+        let (most, share) = ((common + share) * STEP_BYTES, share * STEP_BYTES);
+        let terms = Terms { most, share, patience: Duration::from_secs(3_600) };
+        Box::leak(Box::new(MessageBudget::of(terms)))
     }
 
-    async fn read(from: &mut Metered<&'static [u8]>, count: usize) -> io::Result<usize> {
+    fn reading(budget: &'static MessageBudget) -> Reading {
+        Metered::paying(&BYTES, budget)
+    }
+
+    /// What was read where so many steps had to be paid for.
+    const fn paid(steps: usize) -> usize {
+        FREE_BYTES + steps * STEP_BYTES
+    }
+
+    async fn read<S: AsyncRead + Unpin>(from: &mut Metered<S>, count: usize) -> io::Result<usize> {
         let (mut read, mut buffer) = (0, [0; 4_096]);
         while read < count {
             read += from.read(&mut buffer[..4_096.min(count - read)]).await?;
         }
         Ok(read)
+    }
+
+    /// How often somebody was woken.
+    #[derive(Default)]
+    struct Bell(AtomicUsize);
+
+    impl Wake for Bell {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    impl Bell {
+        fn count(&self) -> usize {
+            self.0.load(Ordering::Relaxed)
+        }
+    }
+
+    /// Reads until so much was read since all was done with, or it has to wait: then this is false.
+    fn reaches(from: &mut Reading, until: usize, bell: &Arc<Bell>) -> bool {
+        let waker = Waker::from(Arc::clone(bell));
+        let (mut cx, mut buffer) = (Context::from_waker(&waker), [0; 4_096]);
+        while from.read < until {
+            let mut place = ReadBuf::new(&mut buffer[..4_096.min(until - from.read)]);
+            match Pin::new(&mut *from).poll_read(&mut cx, &mut place) {
+                Poll::Ready(read) => read.expect("nobody breaks it"),
+                Poll::Pending => {
+                    assert!(from.waits(), "there is more to read");
+                    return false;
+                }
+            }
+        }
+        assert!(!from.waits());
+        true
+    }
+
+    /// An alarm that went off already.
+    async fn over() -> Option<Pin<Box<Sleep>>> {
+        let mut late = Box::pin(sleep(Duration::ZERO));
+        late.as_mut().await;
+        Some(late)
     }
 
     #[tokio::test]
@@ -376,25 +459,174 @@ mod tests {
 
     #[tokio::test]
     async fn what_is_short_costs_nothing_and_what_is_long_is_paid_for_until_it_is_done_with() {
-        static BUDGET: MessageBudget = MessageBudget::of(10 * STEP_BYTES);
-        static BYTES: [u8; 20 * STEP_BYTES] = [0; 20 * STEP_BYTES];
-        let [mut one, mut other] = pair(&BUDGET, &BYTES);
+        let budget = budget(100, 8);
+        let mut one = reading(budget);
         for _ in 0..10 {
             read(&mut one, FREE_BYTES).await.expect("it is short");
-            assert_eq!(BUDGET.held(), 0);
+            assert_eq!(budget.state(), (0, 0));
             one.done();
         }
-        read(&mut one, 5 * STEP_BYTES).await.expect("there is room");
-        assert_eq!(BUDGET.held(), 4 * STEP_BYTES);
-        read(&mut other, 7 * STEP_BYTES).await.expect("there is room for both");
-        assert_eq!(BUDGET.held(), 10 * STEP_BYTES);
-        let full = read(&mut one, 1).await.expect_err("no more");
-        assert_eq!(full.kind(), io::ErrorKind::OutOfMemory);
-        read(&mut other, 0).await.expect("nothing is wanted");
-        other.done();
-        assert_eq!(BUDGET.held(), 4 * STEP_BYTES);
-        read(&mut one, 1).await.expect("there is room again");
+        read(&mut one, paid(4)).await.expect("there is room");
+        assert_eq!(budget.state(), (4 * STEP_BYTES, 0));
+        one.passed(10);
+        assert_eq!(budget.state(), (4 * STEP_BYTES, 0), "all else is kept");
+        one.done();
+        assert_eq!(budget.state(), (0, 0));
+        read(&mut one, paid(20)).await.expect("it pays for no more than it can hold");
+        assert_eq!(budget.state(), (8 * STEP_BYTES, 0));
         drop(one);
-        assert_eq!(BUDGET.held(), 0, "whoever is gone holds nothing");
+        assert_eq!(budget.state(), (0, 0), "whoever is gone holds nothing");
+    }
+
+    #[test]
+    fn one_that_finds_no_room_waits_until_another_is_done() {
+        let (budget, bell) = (budget(16, 8), Arc::default());
+        let [mut one, mut other] = [reading(budget), reading(budget)];
+        assert!(reaches(&mut one, paid(8), &bell), "it goes first");
+        assert!(reaches(&mut other, paid(1), &bell), "there is some for who needs little");
+        assert!(!reaches(&mut other, paid(3), &bell));
+        assert!(!reaches(&mut other, paid(3), &bell));
+        assert_eq!((budget.state(), bell.count()), ((9 * STEP_BYTES, 1), 0));
+        one.done();
+        assert_eq!(bell.count(), 1, "it is woken once");
+        assert!(reaches(&mut other, paid(3), &bell));
+        assert_eq!(budget.state(), (3 * STEP_BYTES, 0));
+        other.done();
+        assert_eq!(budget.state(), (0, 0));
+        assert!(!budget.has_first());
+    }
+
+    #[test]
+    fn once_a_message_is_whole_the_next_goes_first_with_what_is_left() {
+        let (budget, bell) = (budget(16, 8), Arc::default());
+        let [mut one, mut other] = [reading(budget), reading(budget)];
+        assert!(reaches(&mut one, paid(8), &bell));
+        assert!(!reaches(&mut other, paid(2), &bell));
+        one.came_whole();
+        assert_eq!(bell.count(), 1);
+        assert!(reaches(&mut other, paid(2), &bell), "there was a step left");
+        assert!(!reaches(&mut other, paid(3), &bell), "not more");
+        one.done();
+        assert_eq!(bell.count(), 2);
+        assert!(reaches(&mut other, paid(8), &bell));
+    }
+
+    #[test]
+    fn many_that_hold_a_part_and_wait_for_more_all_come_to_an_end() {
+        const END: usize = paid(6);
+        let (budget, bell) = (budget(16, 8), Arc::default());
+        let mut all: Vec<_> = (0..20).map(|_| reading(budget)).collect();
+        for part in [paid(1), paid(2)] {
+            for one in &mut all {
+                reaches(one, part, &bell);
+            }
+        }
+        assert_eq!(all.iter().filter(|one| one.waits()).count(), 19, "all but the first");
+        let mut rounds = 0;
+        while !all.is_empty() {
+            rounds += 1;
+            assert!(rounds <= 20, "{} wait for each other", all.len());
+            let mut played = Vec::new();
+            for mut one in std::mem::take(&mut all) {
+                if reaches(&mut one, END, &bell) {
+                    one.came_whole();
+                    played.push(one);
+                } else {
+                    all.push(one);
+                }
+            }
+        }
+        assert_eq!(budget.state(), (0, 0));
+        assert!(!budget.has_first());
+    }
+
+    #[test]
+    fn of_one_that_is_gone_while_it_waits_nothing_is_left() {
+        let budget = budget(16, 8);
+        let [of_one, of_second, of_third] = [(), (), ()].map(|()| Arc::<Bell>::default());
+        let mut one = reading(budget);
+        assert!(reaches(&mut one, paid(8), &of_one));
+        let waiting = |bell: &Arc<Bell>| {
+            let mut waiting = reading(budget);
+            assert!(reaches(&mut waiting, paid(1), bell));
+            assert!(!reaches(&mut waiting, paid(2), bell));
+            waiting
+        };
+        let (gone, second, third) = (waiting(&of_one), waiting(&of_second), waiting(&of_third));
+        assert_eq!(budget.state(), (11 * STEP_BYTES, 3));
+        drop(gone);
+        assert_eq!(budget.state(), (10 * STEP_BYTES, 2));
+        one.done();
+        assert_eq!([&of_one, &of_second, &of_third].map(|bell| bell.count()), [0, 1, 0]);
+        // It was given a step, and goes before it looks: the next gets that.
+        drop(second);
+        assert_eq!([&of_one, &of_second, &of_third].map(|bell| bell.count()), [0, 1, 1]);
+        assert_eq!(budget.state(), (2 * STEP_BYTES, 1));
+        drop(third);
+        assert_eq!(budget.state(), (0, 0));
+        assert!(!budget.has_first());
+    }
+
+    #[test]
+    fn no_more_are_woken_than_there_is_room_for_and_none_finds_it_gone() {
+        let (budget, bell) = (budget(16, 8), Arc::default());
+        let mut one = reading(budget);
+        assert!(reaches(&mut one, paid(8), &bell));
+        let mut all: Vec<_> = (0..30).map(|_| reading(budget)).collect();
+        for one in &mut all {
+            reaches(one, paid(1), &bell);
+        }
+        assert_eq!(all.iter().filter(|one| one.waits()).count(), 22);
+        one.came_whole();
+        assert_eq!(bell.count(), 1, "one goes first, with the last step of its room");
+        drop(one);
+        assert_eq!(bell.count(), 2, "and one step of the common room came back");
+        assert!(!reaches(&mut reading(budget), paid(1), &bell), "it was given already");
+        let asked = all.iter_mut().filter(|one| one.waits());
+        let reached = asked.map(|one| reaches(one, paid(1), &bell));
+        assert_eq!(reached.filter(|is_there| *is_there).count(), 2);
+    }
+
+    #[test]
+    fn whoever_asked_last_for_a_connection_is_woken_for_it() {
+        let budget = budget(16, 8);
+        let [before, now] = [(), ()].map(|()| Arc::<Bell>::default());
+        let [mut one, mut other] = [reading(budget), reading(budget)];
+        assert!(reaches(&mut one, paid(8), &before));
+        for bell in [&before, &now] {
+            assert!(!reaches(&mut other, paid(2), bell));
+        }
+        drop(one);
+        assert_eq!((before.count(), now.count()), (0, 1));
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_is_waited_for_may_not_take_for_ever_over_a_message() {
+        let (budget, bell) = (budget(16, 8), Arc::default());
+        let (stream, mut agent) = tokio::io::duplex(4_096);
+        let mut slow = Metered::paying(stream, budget);
+        let (said, heard) =
+            tokio::join!(agent.write_all(&BYTES[..paid(2)]), read(&mut slow, paid(2)));
+        said.expect("it is read");
+        heard.expect("there is room");
+        // What it may take of the runtime at once is to be no matter here.
+        tokio::task::yield_now().await;
+        let poll = async |slow: &mut Metered<tokio::io::DuplexStream>| {
+            let mut byte = [0];
+            let mut place = ReadBuf::new(&mut byte);
+            poll_fn(|cx| Poll::Ready(Pin::new(&mut *slow).poll_read(cx, &mut place))).await
+        };
+        assert!(poll(&mut slow).await.is_pending());
+        slow.late = over().await;
+        assert!(poll(&mut slow).await.is_pending(), "nobody waits");
+        assert!(slow.late.as_ref().is_some_and(|late| !late.is_elapsed()), "it has time again");
+        let mut other = reading(budget);
+        assert!(!reaches(&mut other, paid(2), &bell));
+        assert!(poll(&mut slow).await.is_pending(), "it has its time");
+        slow.late = over().await;
+        let Poll::Ready(Err(late)) = poll(&mut slow).await else { panic!("it took too long") };
+        assert_eq!(late.kind(), io::ErrorKind::OutOfMemory);
+        drop(slow);
+        assert!(reaches(&mut other, paid(2), &bell));
     }
 }

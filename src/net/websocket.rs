@@ -368,6 +368,18 @@ pub fn was_alone(connection: &mut Metered<TcpStream>, message: &Message) -> bool
     connection.came_out(bytes) && bytes <= SHORT_BYTES && message.is_text()
 }
 
+/// `message` was read from `connection`. Says whether nothing is kept of what was read before it: of a message in parts the
+/// library keeps those that came, and what the protocol says for itself may come between them (RFC 6455 §5.4).
+pub fn came_out<S>(connection: &mut Metered<S>, message: &Message) -> bool {
+    let is_of_protocol = message.is_ping() || message.is_pong() || message.is_close();
+    if is_of_protocol {
+        connection.passed(short::framed_bytes(message.len()));
+    } else {
+        connection.came_whole();
+    }
+    !is_of_protocol
+}
+
 /// Reads what has come where no message is begun, and gives it to `hear` if it is one short text and nothing else. If not,
 /// this is false, and the WebSocket is to be asked.
 pub fn poll_alone(

@@ -201,8 +201,8 @@ pub const AGENT_PLAYOUT_MS_MAX: u32 = 60_000;
 pub const AGENT_CHUNK_BYTES_MAX: usize = 8_000;
 /// Largest WebSocket message of an agent, in bytes. Over it: the link is closed as garbage.
 pub const AGENT_MESSAGE_BYTES_MAX: usize = 16 * 1024 * 1024;
-/// What a node holds at once of agents' messages that are longer than 64 KiB and not played yet, in bytes. Over it: the
-/// connection that wants more is broken.
+/// What a node holds at once of agents' messages that are longer than 64 KiB and not played yet, in bytes. Over it: a
+/// connection that wants more is not read until there is room.
 pub const AGENT_MESSAGES_BYTES_MAX: usize = 256 * 1024 * 1024;
 /// Longest mark name, in bytes. Over it: cut.
 pub const AGENT_MARK_BYTES_MAX: usize = 256;

@@ -236,6 +236,8 @@ pub(super) enum Heard {
     Blocked,
     /// It takes more again.
     Ready,
+    /// Nothing is read of it until the node has room for what it says, or something is again.
+    Waits,
 }
 
 /// An open connection.
@@ -252,6 +254,8 @@ pub(super) struct Connection {
     heard: bool,
     /// All that had come was read, but for the beginning of a message.
     drained: bool,
+    /// Nothing is read until the node has room.
+    waits: bool,
     /// So many messages in a row came alone and were short; the WebSocket holds nothing while this is not 0.
     alone: u8,
     /// A long message, and how much more is to be read before it is let go. tungstenite reads on where nobody keeps what it
@@ -310,6 +314,7 @@ impl Connection {
             left: false,
             heard: false,
             drained: false,
+            waits: false,
             alone: 0,
             long: None,
             _counted: Counted::new(),
@@ -359,11 +364,15 @@ impl Connection {
             ready!(self.wire.poll_readable(cx));
         }
         let next = self.wire.poll_next(cx);
-        self.drained = next.is_pending();
+        self.drained = next.is_pending() && !self.wire.pays();
+        let waits = self.wire.waits();
+        if std::mem::replace(&mut self.waits, waits) != waits && next.is_pending() {
+            return Poll::Ready(Heard::Waits);
+        }
         let heard = ready!(next);
         if let Heard::Message(message) = &heard {
-            self.heard = true;
             let was_alone = self.wire.was_alone(message);
+            self.heard |= self.wire.came_out(message);
             self.drained = was_alone;
             self.alone = if was_alone { self.alone.saturating_add(1) } else { 0 };
             self.keep_long(message);
@@ -374,6 +383,11 @@ impl Connection {
             self.left |= message.is_close();
         }
         Poll::Ready(heard)
+    }
+
+    /// Whether nothing is read until the node has room for it.
+    pub(super) const fn waits(&self) -> bool {
+        self.waits
     }
 
     /// Keeps a long message until another buffer is read into.
@@ -491,6 +505,37 @@ impl Wire {
         }
     }
 
+    /// Whether it waits for something else than what its agent says.
+    fn pays(&self) -> bool {
+        match self {
+            Self::WebSocket(stream) => stream.get_ref().pays(),
+            Self::Secure(stream) => stream.get_ref().pays(),
+            Self::Came(stream) => stream.get_ref().pays(),
+            Self::Tcp(..) => false,
+        }
+    }
+
+    /// Whether nothing is read until the node has room for it.
+    fn waits(&self) -> bool {
+        match self {
+            Self::WebSocket(stream) => stream.get_ref().waits(),
+            Self::Secure(stream) => stream.get_ref().waits(),
+            Self::Came(stream) => stream.get_ref().waits(),
+            Self::Tcp(..) => false,
+        }
+    }
+
+    /// `message` was read. Says whether nothing is kept of what was read before it: what the protocol says for itself may come
+    /// between the parts of another message (RFC 6455 §5.4).
+    fn came_out(&mut self, message: &Message) -> bool {
+        match self {
+            Self::WebSocket(stream) => websocket::came_out(stream.get_mut(), message),
+            Self::Secure(stream) => websocket::came_out(stream.get_mut(), message),
+            Self::Came(stream) => websocket::came_out(stream.get_mut(), message),
+            Self::Tcp(..) => true,
+        }
+    }
+
     /// What was read of messages is kept no more.
     fn done(&mut self) {
         match self {
@@ -553,7 +598,7 @@ fn ended(error: &tungstenite::Error) -> (PeerClose, &'static str) {
             (PeerClose::Dropped, RESET)
         }
         tungstenite::Error::Io(error) if error.kind() == io::ErrorKind::OutOfMemory => {
-            (PeerClose::Dropped, "node_full")
+            (PeerClose::Dropped, "message_too_slow")
         }
         tungstenite::Error::Capacity(_) => (PeerClose::Violated, "message_too_long"),
         tungstenite::Error::Utf8(_) => (PeerClose::Violated, "not_utf8"),
@@ -567,6 +612,9 @@ fn ended(error: &tungstenite::Error) -> (PeerClose, &'static str) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::metered::MessageBudget;
+    use crate::net::metered::Metered;
+    use crate::net::metered::Terms;
     use crate::types::agent::AgentAudio;
     use crate::types::agent::AnswerPolicy;
     use crate::types::agent::TwilioAgent;
@@ -579,8 +627,14 @@ mod tests {
     use crate::types::trace_context::TraceContext;
     use std::future::poll_fn;
     use tokio::net::TcpListener;
+    use tokio_tungstenite::WebSocketStream;
     use tokio_tungstenite::accept_async;
     use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+    use tokio_tungstenite::tungstenite::protocol::Role;
+    use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
+    use tokio_tungstenite::tungstenite::protocol::frame::Frame;
+    use tokio_tungstenite::tungstenite::protocol::frame::coding::Data;
+    use tokio_tungstenite::tungstenite::protocol::frame::coding::OpCode;
     use uuid::Uuid;
 
     async fn hear(connection: &mut Connection) -> String {
@@ -592,6 +646,7 @@ mod tests {
             Heard::Given => given.expect("it was given"),
             Heard::Ended(..) => "its end".to_owned(),
             Heard::Blocked | Heard::Ready => panic!("nothing was written"),
+            Heard::Waits => panic!("there is room"),
         }
     }
 
@@ -706,6 +761,86 @@ mod tests {
         }
     }
 
+    /// A connection that pays from `budget`, and its agent's end.
+    async fn paying(budget: &'static MessageBudget) -> (Connection, WebSocketStream<TcpStream>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        let config = Some(WebSocketConfig::default().read_buffer_size(4_096));
+        let near = Metered::paying(near.unwrap(), budget);
+        let near = WebSocketStream::from_raw_socket(near, Role::Client, config).await;
+        let agent = WebSocketStream::from_raw_socket(far.unwrap().0, Role::Server, None).await;
+        (Connection::new(Wire::WebSocket(near)), agent)
+    }
+
+    async fn next(connection: &mut Connection) -> Heard {
+        let next = poll_fn(|cx| connection.poll(false, cx, no_text));
+        timeout(Duration::from_secs(20), next).await.expect("it has something to say")
+    }
+
+    /// A budget in which there is little beside one that has its share.
+    const fn small() -> MessageBudget {
+        const MIB: usize = 1_024 * 1_024;
+        let patience = Duration::from_secs(3_600);
+        MessageBudget::of(Terms { most: MIB + MIB / 2, share: MIB / 2, patience })
+    }
+
+    #[tokio::test]
+    async fn a_message_for_which_the_node_has_no_room_is_read_when_it_has() {
+        static BUDGET: MessageBudget = small();
+        static BYTES: [u8; 1_024 * 1_024] = [0; 1_024 * 1_024];
+        let mut other = Metered::paying(&BYTES[..], &BUDGET);
+        other.read_exact(&mut vec![0; 600_000]).await.unwrap();
+        let (mut connection, mut agent) = paying(&BUDGET).await;
+        let listen = async {
+            assert!(matches!(next(&mut connection).await, Heard::Waits));
+            assert!(connection.waits());
+            assert!(has_nothing_to_say(&mut connection).await, "it is told once");
+            drop(other);
+            let message = loop {
+                match next(&mut connection).await {
+                    Heard::Waits => assert!(!connection.waits()),
+                    Heard::Message(message) => break message,
+                    Heard::Given | Heard::Ended(..) | Heard::Blocked | Heard::Ready => {
+                        panic!("it was not said")
+                    }
+                }
+            };
+            assert_eq!(message.len(), 300_000);
+            assert!(!connection.waits());
+        };
+        let (said, ()) = tokio::join!(agent.send(Message::text("x".repeat(300_000))), listen);
+        said.unwrap();
+        drop(connection);
+        assert_eq!(BUDGET.state(), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn what_came_of_a_message_is_paid_for_though_a_ping_comes_between_its_parts() {
+        static BUDGET: MessageBudget = small();
+        let (mut connection, mut agent) = paying(&BUDGET).await;
+        let part = |opcode, is_final| {
+            Message::Frame(Frame::message(vec![b'x'; 100_000], OpCode::Data(opcode), is_final))
+        };
+        let say = async {
+            agent.send(part(Data::Text, false)).await.unwrap();
+            agent.send(Message::Ping("p".into())).await.unwrap();
+            agent.send(part(Data::Continue, true)).await.unwrap();
+        };
+        let listen = async {
+            assert!(matches!(next(&mut connection).await, Heard::Message(Message::Ping(_))));
+            let Heard::Message(Message::Text(text)) = next(&mut connection).await else {
+                panic!("it was said")
+            };
+            assert_eq!(text.len(), 200_000);
+        };
+        tokio::join!(say, listen);
+        let (held, _) = BUDGET.state();
+        assert!(held >= 200_000 - LONG_BYTES, "{held} bytes of it");
+        assert!(has_nothing_to_say(&mut connection).await);
+        assert_eq!(BUDGET.state(), (0, 0));
+    }
+
     /// A connection and its agent's end, which was heard saying many short texts one by one.
     async fn after_many_short_texts() -> (Connection, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -784,7 +919,7 @@ mod tests {
             let next = poll_fn(|cx| connection.poll(false, cx, no_text));
             match timeout(Duration::from_secs(20), next).await.expect("it was sent") {
                 Heard::Ended(close, word) => (close, word),
-                Heard::Message(_) | Heard::Given | Heard::Blocked | Heard::Ready => {
+                Heard::Message(_) | Heard::Given | Heard::Blocked | Heard::Ready | Heard::Waits => {
                     panic!("it goes on")
                 }
             }

@@ -73,10 +73,11 @@ impl Task {
                 self.session.handle(now, Input::Level(waits), out);
             }
         }
-        let full = !self.pending.is_empty() || self.end.queued_ms() >= AGENT_PLAYOUT_MS_MAX;
-        if full != self.full {
-            self.full = full;
-            let input = if full { Input::PlayoutFull } else { Input::PlayoutRoom };
+        self.full = !self.pending.is_empty() || self.end.queued_ms() >= AGENT_PLAYOUT_MS_MAX;
+        let deaf = self.full || self.socket.as_ref().is_some_and(|socket| socket.waits());
+        if deaf != self.deaf {
+            self.deaf = deaf;
+            let input = if deaf { Input::PlayoutFull } else { Input::PlayoutRoom };
             let now = self.now();
             self.session.handle(now, input, out);
         }

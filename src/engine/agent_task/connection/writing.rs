@@ -215,7 +215,7 @@ mod tests {
                     Heard::Ready => is_ready = true,
                     Heard::Message(Message::Ping(_)) | Heard::Blocked => (),
                     Heard::Message(Message::Text(_)) => break,
-                    Heard::Message(_) | Heard::Given | Heard::Ended(..) => {
+                    Heard::Message(_) | Heard::Given | Heard::Waits | Heard::Ended(..) => {
                         panic!("it was not said")
                     }
                 }
