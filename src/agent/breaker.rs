@@ -2,6 +2,7 @@
 //! that is not there.
 
 use crate::types::agent::AgentKind;
+use crate::types::agent::TwimlSource;
 use crate::types::cause::HangupCause;
 use crate::types::id::TenantId;
 use crate::types::limit::AGENT_ENDPOINT_BYTES_MAX;
@@ -38,18 +39,22 @@ pub fn endpoint_of(kind: &AgentKind) -> Option<String> {
         AgentKind::Realtime(agent) => Some(endpoint(&agent.url)),
         AgentKind::AudioSocket(agent) => Some(endpoint(&format!("tcp://{}", agent.address))),
         AgentKind::Sip(agent) => Some(sip_endpoint(agent.uri.as_str())),
+        AgentKind::Twiml(agent) => match &agent.source {
+            TwimlSource::Web(address) => Some(endpoint(&address.url)),
+            TwimlSource::Document(_) => None,
+        },
         AgentKind::Echo
         | AgentKind::Tone { .. }
         | AgentKind::Announce
         | AgentKind::Parrot
         | AgentKind::Forward(_)
-        | AgentKind::Twiml(_)
         | AgentKind::Script(_) => None,
     }
 }
 
-/// Scheme, host, port and path: neither user and password, nor the query.
-fn endpoint(url: &str) -> String {
+/// The endpoint of what is behind a URL: scheme, host, port and path, and neither user and password nor the query.
+#[must_use]
+pub fn endpoint(url: &str) -> String {
     let bare = url.split(['?', '#']).next().unwrap_or_default();
     let (scheme, rest) = bare.split_once("://").unwrap_or(("", bare));
     let (authority, path) = rest.find('/').map_or((rest, ""), |at| rest.split_at(at));
@@ -434,7 +439,10 @@ const fn slot_number(now: Moment) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::agent::TwimlAgent;
+    use crate::types::agent::WebAddress;
     use crate::types::random::Random;
+    use crate::types::secret::Secret;
     use uuid::Uuid;
 
     const LOST: Outcome = Outcome::Failed(HangupCause::AgentLost);
@@ -612,6 +620,24 @@ mod tests {
             lab.now += OPEN_MAX.max(TRIAL_MAX);
             assert!(lab.ask().is_ok(), "seed {seed}");
         }
+    }
+
+    #[test]
+    fn a_web_server_that_leads_calls_is_an_endpoint_and_a_document_that_came_with_one_is_none() {
+        let agent = |source| {
+            AgentKind::Twiml(Box::new(TwimlAgent {
+                source,
+                fallback: None,
+                status: None,
+                auth_token: Secret::default(),
+                timeout: Duration::from_secs(5),
+            }))
+        };
+        let url = "https://Bot.example/voice?token=x".to_owned();
+        let web = agent(TwimlSource::Web(WebAddress { url, by_get: false }));
+        assert_eq!(endpoint_of(&web).as_deref(), Some("https://bot.example/voice"));
+        let document = agent(TwimlSource::Document("<Response/>".to_owned()));
+        assert_eq!(endpoint_of(&document), None);
     }
 
     #[test]

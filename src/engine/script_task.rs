@@ -11,6 +11,7 @@ pub(super) use crate::engine::script_task::handle::RecordNews;
 pub(super) use crate::engine::script_task::handle::ScriptEvent;
 pub(super) use crate::engine::script_task::handle::ScriptHandle;
 
+use crate::agent::breaker;
 use crate::agent::script::answers::Answers;
 use crate::agent::script::answers::CallFacts;
 use crate::agent::script::answers::Form;
@@ -22,11 +23,13 @@ use crate::agent::script::step::RejectReason;
 use crate::agent::script::vocabulary::Beginning;
 use crate::agent::script::vocabulary::Input;
 use crate::agent::script::vocabulary::Output;
+use crate::agent::script::vocabulary::Replacement;
 use crate::agent::script::vocabulary::Script;
 use crate::audio::link::AgentEnd;
 use crate::audio::link::LinkEvent;
 use crate::clock;
 use crate::engine::agent_health::AgentHealth;
+use crate::engine::agent_health::Watch;
 use crate::engine::agent_task::AgentCall;
 use crate::engine::agent_task::AgentEvent;
 use crate::engine::agent_task::AgentHandle;
@@ -39,6 +42,8 @@ use crate::engine::script_task::streaming::agent_event;
 use crate::engine::script_task::web::Web;
 use crate::engine::speech::Speech;
 use crate::net::websocket::TrustRoots;
+use crate::telemetry::metric;
+use crate::telemetry::metric::Counter;
 use crate::types::cause::HangupCause;
 use crate::types::fault_policy::FaultPolicy;
 use crate::types::moment::Moment;
@@ -116,6 +121,8 @@ struct Task {
     unheard: Option<u64>,
     /// Inputs the task itself made; they go first.
     own: VecDeque<Input<'static>>,
+    /// A script was had: that of a web server, or one that needs none.
+    led: bool,
     over: bool,
 }
 
@@ -149,6 +156,7 @@ impl Task {
             speech: setup.speech,
             tenant: setup.call.tenant,
         };
+        let led = !matches!(setup.beginning.first, Replacement::Next(Next::Url { .. }));
         Self {
             interpreter: Interpreter::new(setup.beginning),
             local: setup.local,
@@ -169,6 +177,7 @@ impl Task {
             pending: VecDeque::new(),
             unheard: None,
             own: VecDeque::new(),
+            led,
             over: false,
         }
     }
@@ -220,6 +229,7 @@ impl Task {
             Woken::Back(end) => self.come_back(end).await,
             Woken::Broken => self.finish(ScriptEvent::Lost(HangupCause::SwitchFault)).await,
             Woken::Done(Done::Script(job, script)) => {
+                self.led |= script.is_ok();
                 self.interpreter.handle(now, Input::Script(job, script), out);
             }
             Woken::Done(Done::Sound(job, sound)) => {
@@ -386,11 +396,26 @@ impl Task {
     }
 
     fn ask(&mut self, job: u32, next: Next, answers: &Answers) {
-        let (web, form) = (self.web.clone(), self.form(answers));
         match next {
             Next::Url { address, method } => {
+                let mut watch = self.watch(&address);
+                let is_open = watch.as_mut().is_some_and(|watch| !watch.admits());
+                // Who is talking already is not left for that.
+                if is_open && !self.is_answered {
+                    metric::counter(Counter::AgentsSkipped).increment(1);
+                    let skipped = Err(ScriptError::skipped(address));
+                    return self.own.push_back(Input::Script(job, skipped));
+                }
+                let (web, form) = (self.web.clone(), self.form(answers));
                 self.jobs.spawn(async move {
-                    Done::Script(job, web.script((address, method), form).await)
+                    let script = web.script((address, method), form).await;
+                    if let Some(watch) = &mut watch {
+                        match &script {
+                            Ok(_) => watch.served(),
+                            Err(_) => watch.failed(HangupCause::AgentUnreachable),
+                        }
+                    }
+                    Done::Script(job, script)
                 });
             }
             Next::Part(part) => {
@@ -401,6 +426,12 @@ impl Task {
                 self.own.push_back(Input::Script(job, Ok(script)));
             }
         }
+    }
+
+    /// The part of the call in the circuit of a web server, until one of them leads the call.
+    fn watch(&self, address: &str) -> Option<Watch> {
+        let (health, tenant) = (self.health.clone(), self.call.tenant);
+        (!self.led).then(|| Watch::new(health, tenant, breaker::endpoint(address)))
     }
 
     fn tell_web(&self, next: Next, answers: &Answers, stream: &str) {

@@ -12,6 +12,8 @@ use crate::phone::Phone;
 use crate::rows;
 use crate::talk;
 use crate::talk::Talk;
+use crate::web::Page;
+use crate::web::Web;
 use serde_json::Value;
 use serde_json::json;
 use std::collections::BTreeMap;
@@ -46,7 +48,12 @@ const RING_HZ: u16 = 425;
 
 /// A node whose number is answered by `first`, with the agent of `second` behind it.
 async fn node(first: Value, second: Value, rtp_ports: u16) -> Node {
-    let node = Home::with("127.0.0.1:0", rtp_ports, "").start().await;
+    node_with((first, second), rtp_ports, "").await
+}
+
+/// The same, with more in its configuration.
+async fn node_with((first, second): (Value, Value), rtp_ports: u16, config: &str) -> Node {
+    let node = Home::with("127.0.0.1:0", rtp_ports, config).start().await;
     let (own, next) = (rows::uuid(3), rows::uuid(5));
     node.put(&[
         rows::tenant(1, 0),
@@ -132,6 +139,52 @@ async fn an_agent_that_fails_is_left_out_for_a_while_and_taken_back_once_a_call_
     let profile = format!("/api/v1/tenants/{}/ai-profiles/{}", rows::uuid(1), rows::uuid(3));
     assert_eq!(node.read(&profile, &key).await["agent_endpoint"]["state"], "closed");
     let summary = trial.hang_up().await;
+    assert_eq!(node.record(&summary.call_id).await.agent_failure, None);
+}
+
+#[tokio::test]
+async fn a_web_server_that_fails_is_not_waited_for_by_every_caller() {
+    const REACH: &str = "[webhooks]\nallow_http = true\nallow_networks = ['127.0.0.0/8']\n";
+    const VOICE: &str = "/voice?token=secret";
+    let (web, second) = (Web::start().await, Bot::bind().await);
+    let agents = (json!({"kind": "twiml", "url": web.url(VOICE)}), twilio(&second.url()));
+    let node = node_with(agents, 100, REACH).await;
+    let key = carrier::key(&node, 1, KeyRole::Viewer).await;
+    assert_eq!(endpoint(&node, &key).await["state"], "closed");
+    web.put(VOICE, Page::HangUp);
+    let mut talks = Vec::new();
+    for _ in 0..FAILURES {
+        let mut talk = Talk::dial(talk::plan(node.sip(), NUMBER));
+        let stream = second.accept().await;
+        talk.hear(5).await;
+        talks.push((talk, stream));
+    }
+    // Another would be kept waiting by it now.
+    web.put(VOICE, Page::Silence);
+    let mut next = Talk::dial(talk::plan(node.sip(), NUMBER));
+    let _stream = second.accept().await;
+    next.hear(5).await;
+    let summary = next.hang_up().await;
+    let record = node.record(&summary.call_id).await;
+    assert_eq!(record.agent_failure.as_deref(), Some("agent_circuit_open"), "{record:?}");
+    assert_eq!(node.metric("agents_skipped_total").await, 1);
+    assert_eq!(node.metric("agent_circuits_opened_total").await, 1);
+    for (talk, _stream) in talks {
+        let summary = talk.hang_up().await;
+        let record = node.record(&summary.call_id).await;
+        assert_eq!(record.agent_failure.as_deref(), Some("agent_unreachable"));
+    }
+    let shown = endpoint(&node, &key).await;
+    assert_eq!(shown["endpoint"], web.url("/voice"), "without what may be secret");
+    assert_eq!(shown["failures_in_a_row"], json!(FAILURES));
+    // One call tries whether it is back.
+    until_state(&node, &key, "half_open").await;
+    web.put(VOICE, Page::twiml("<Play>/sound.ulaw</Play><Pause length='60'/>"));
+    web.put("/sound.ulaw", Page::of("audio/basic", [0x2a; 4_000]));
+    let mut talk = Talk::dial(talk::plan(node.sip(), NUMBER));
+    talk.hear(5).await;
+    assert_eq!(until_state(&node, &key, "closed").await["failures_in_a_row"], 0);
+    let summary = talk.hang_up().await;
     assert_eq!(node.record(&summary.call_id).await.agent_failure, None);
 }
 

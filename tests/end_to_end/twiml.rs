@@ -262,6 +262,11 @@ async fn whatever_is_wrong_with_a_document_the_fallback_is_asked_and_told() {
         let fallback = web.asked("/fallback").await;
         assert_eq!(fallback.value("ErrorCode"), code, "{page:?}");
         assert!(fallback.value("ErrorUrl").ends_with("/voice"), "{page:?}");
+        // It is well between, or it would not be asked any more.
+        web.put("/voice", Page::twiml("<Reject reason='busy'/>"));
+        for _ in 0..2 {
+            assert_eq!(peer.invite(NUMBER).await.refusal(), (486, "busy", false));
+        }
     }
     // A document that leads to itself and nowhere else ends, too.
     web.put("/voice", Page::twiml("<Redirect/>"));

@@ -6,6 +6,9 @@ use crate::types::id::RecordingId;
 use crate::types::id::TenantId;
 use std::time::Duration;
 
+/// Twilio's number for a web server that is not there.
+pub const NO_CONNECTION: u32 = 11_205;
+
 /// What came of the step before.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Answers {
@@ -79,6 +82,17 @@ pub struct ScriptError {
     pub why: String,
     /// The address it was to come from.
     pub url: String,
+    /// It was not asked for: whoever is to have it fails all the time.
+    pub is_skipped: bool,
+}
+
+impl ScriptError {
+    /// Of one that is not asked for at an endpoint that fails all the time.
+    #[must_use]
+    pub fn skipped(url: String) -> Self {
+        let why = "its server failed too often lately, and was not asked".to_owned();
+        Self { code: NO_CONNECTION, why, url, is_skipped: true }
+    }
 }
 
 /// What is told of a call in every request.

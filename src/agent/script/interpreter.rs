@@ -197,7 +197,8 @@ impl Interpreter {
         if self.desk.idle_scripts > SCRIPTS_IDLE_MAX {
             let why = format!("{SCRIPTS_IDLE_MAX} scripts in a row let nothing be heard or done");
             let url = self.desk.address.clone();
-            return self.give_up(&ScriptError { code: TOO_MANY_REDIRECTS, why, url }, out);
+            let error = ScriptError { code: TOO_MANY_REDIRECTS, why, url, is_skipped: false };
+            return self.give_up(&error, out);
         }
         let job = self.desk.new_job();
         self.state = State::Asking(job, false);
@@ -236,7 +237,12 @@ impl Interpreter {
     fn give_up(&mut self, error: &ScriptError, out: &mut Vec<Output>) {
         let detail = format!("{}: {}", error.code, error.why);
         self.desk.note(NoteKind::ScriptFailed, detail, out);
-        self.lose(HangupCause::AgentUnreachable, out);
+        let cause = if error.is_skipped {
+            HangupCause::AgentCircuitOpen
+        } else {
+            HangupCause::AgentUnreachable
+        };
+        self.lose(cause, out);
     }
 
     fn lose(&mut self, cause: HangupCause, out: &mut Vec<Output>) {

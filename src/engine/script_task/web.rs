@@ -2,6 +2,7 @@
 
 use crate::agent::script::address;
 use crate::agent::script::answers::Form;
+use crate::agent::script::answers::NO_CONNECTION;
 use crate::agent::script::answers::ScriptError;
 use crate::agent::script::step::Method;
 use crate::agent::script::vocabulary::Script;
@@ -20,7 +21,6 @@ use std::time::Duration;
 
 /// Twilio's numbers for what goes wrong with a document.
 const NOT_RETRIEVED: u32 = 11_200;
-const NO_CONNECTION: u32 = 11_205;
 const REDIRECTS: u32 = 11_215;
 const TOO_LONG: u32 = 11_750;
 const NO_DOCUMENT: u32 = 12_100;
@@ -50,7 +50,7 @@ impl Web {
         form: Form,
     ) -> Result<Script, ScriptError> {
         let (url, answer) = self.follow((url, method), form, TWIML_BYTES_MAX).await?;
-        let wrong = |code, why: String| ScriptError { code, why, url: url.clone() };
+        let wrong = |code, why| ScriptError { code, why, url: url.clone(), is_skipped: false };
         let kind = answer.content_type.as_deref().unwrap_or_default();
         let kind = kind.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         let is_xml =
@@ -103,7 +103,7 @@ impl Web {
     ) -> Result<(String, HttpAnswer), ScriptError> {
         for _ in 0..=SCRIPT_REDIRECTS_MAX {
             let answer = self.send((&url, method), &form, most).await;
-            let wrong = |code, why: String| ScriptError { code, why, url: url.clone() };
+            let wrong = |code, why| ScriptError { code, why, url: url.clone(), is_skipped: false };
             let answer = answer.map_err(|fault| {
                 let code = match fault {
                     HttpFault::Late(_) | HttpFault::Http(_) => NOT_RETRIEVED,
@@ -135,7 +135,7 @@ impl Web {
             }
         }
         let why = format!("more than {SCRIPT_REDIRECTS_MAX} redirections");
-        Err(ScriptError { code: REDIRECTS, why, url })
+        Err(ScriptError { code: REDIRECTS, why, url, is_skipped: false })
     }
 
     async fn send(

@@ -44,7 +44,7 @@ fn script(steps: &[Step]) -> Script {
 }
 
 fn error(code: u32) -> ScriptError {
-    ScriptError { code, why: "why".to_owned(), url: HOME.to_owned() }
+    ScriptError { code, why: "why".to_owned(), url: HOME.to_owned(), is_skipped: false }
 }
 
 impl Lab {
@@ -335,6 +335,17 @@ fn a_script_that_cannot_be_had_is_replaced_once() {
         out.iter()
             .any(|output| matches!(output, Output::Note(note) if note.detail.starts_with("12100")))
     );
+}
+
+#[test]
+fn where_no_server_is_asked_the_call_goes_to_whoever_takes_over_for_that() {
+    let mut lab = Lab::new(Some(url("https://bot.example/fallback")));
+    let (job, _) = lab.asked();
+    lab.put(Input::Script(job, Err(ScriptError::skipped(HOME.to_owned()))));
+    assert_eq!(lab.asked_where(), url("https://bot.example/fallback"), "another may be there");
+    let (job, _) = lab.asked();
+    lab.put(Input::Script(job, Err(ScriptError::skipped(HOME.to_owned()))));
+    assert_eq!(lab.take().last(), Some(&Output::Failed(HangupCause::AgentCircuitOpen)));
 }
 
 #[test]
