@@ -297,8 +297,9 @@ impl CallRecord {
         self.cause = Some(cause);
         self.ended_by = Some(by);
         self.duration = duration;
-        if cause == HangupCause::CallerCancelled {
-            // An answer of ours that the cancellation overtook never reached the caller.
+        if (cause, by) == (HangupCause::CallerCancelled, Party::Caller) {
+            // An answer of ours that the cancellation overtook never reached the caller. That another leg was
+            // cancelled takes no answer back.
             self.stages.answered = None;
             self.status = Some(cause.sip_status());
         }
@@ -528,6 +529,22 @@ mod tests {
             ended(HangupCause::CallerCancelled, Party::Caller, 0),
         ]);
         assert_eq!((record.stages.answered, record.status), (None, Some(487)));
+    }
+
+    #[test]
+    fn what_became_of_another_leg_takes_no_answer_back() {
+        let causes = [HangupCause::CallerCancelled, HangupCause::of_refusal(487, None)];
+        for cause in causes {
+            for by in [Party::Far, Party::Agent, Party::Switch, Party::Operator] {
+                let record = fold_all(vec![
+                    arrival(),
+                    CallEvent::Answered(Codec::Pcmu),
+                    ended(cause, by, 3),
+                ]);
+                let answered = (record.stages.answered, record.status);
+                assert_eq!(answered, (Some(Moment::from_millis(10)), Some(200)), "{cause} {by:?}");
+            }
+        }
     }
 
     #[test]

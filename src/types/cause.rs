@@ -254,7 +254,8 @@ impl HangupCause {
     }
 
     /// What a final response to our INVITE means. Its own Q.850 cause, where it has one, beats the
-    /// table of RFC 3398 §7.2.4.1.
+    /// table of RFC 3398 §7.2.4.1. A 487 that no CANCEL of ours asked for is a refusal like any other: who
+    /// cancelled knows that without it.
     #[must_use]
     pub const fn of_refusal(status: u16, q850: Option<u8>) -> Self {
         match (status, q850) {
@@ -266,7 +267,6 @@ impl HangupCause {
             (408 | 504, _) => Self::CarrierTimeout,
             (603 | 607 | 608, _) => Self::Rejected,
             (482 | 483, _) => Self::Loop,
-            (487, _) => Self::CallerCancelled,
             (488 | 606 | 415, _) => Self::NoCommonCodec,
             (300..=399, _) => Self::RedirectRefused,
             (_, _) => Self::CarrierRefused,
@@ -360,6 +360,10 @@ mod tests {
             (302, None, Cause::RedirectRefused),
             (503, None, Cause::CarrierRefused),
             (503, Some(34), Cause::CarrierRefused),
+            // Nobody cancelled, whatever it is called.
+            (487, None, Cause::CarrierRefused),
+            (487, Some(16), Cause::CarrierRefused),
+            (487, Some(17), Cause::Busy),
         ] {
             assert_eq!(HangupCause::of_refusal(status, q850), cause, "{status} {q850:?}");
         }

@@ -165,6 +165,9 @@ mod tests {
             ("failed", Some("busy"), false, "busy"),
             ("failed", Some("no_answer"), false, "no-answer"),
             ("failed", Some("no_gateway"), false, "failed"),
+            ("failed", Some("caller_cancelled"), false, "canceled"),
+            // A carrier's 487 to a call that nobody took back.
+            ("failed", Some(HangupCause::of_refusal(487, None).code()), false, "failed"),
         ] {
             assert_eq!(status(state, cause, is_inbound), expected, "{state} {cause:?}");
         }
