@@ -14,7 +14,8 @@ pub const SIP_CSEQ_MAX: u32 = 0x7fff_ffff;
 pub const SIP_MULTIPART_DEPTH_MAX: usize = 3;
 /// Most parts of a multipart body, at all depths. Over it: 415.
 pub const SIP_MULTIPART_PARTS_MAX: usize = 32;
-/// Digest nonces in use by one shard. Over it: the oldest is forgotten, and stale when it comes again.
+/// Digest nonces in use by one shard. Over it: the one issued first is forgotten; it is stale when it comes again, and
+/// so are those issued before it that were not used yet.
 pub const SIP_NONCES_MAX: usize = 16_384;
 /// Challenged INVITEs of one shard whose callers may come back with credentials. Over it: the oldest is
 /// recorded as given up.

@@ -14,8 +14,7 @@ use crate::types::moment::Moment;
 use crate::types::secret::Secret;
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use aws_lc_rs::hmac;
-use std::collections::HashMap;
-use std::collections::VecDeque;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -27,12 +26,13 @@ pub const NONCE_LIFE: Duration = Duration::from_secs(30);
 pub struct Server {
     key: hmac::Key,
     serial: u32,
-    windows: HashMap<NonceId, Window>,
-    /// The keys of `windows`, the oldest use first.
-    order: VecDeque<(Moment, NonceId)>,
+    /// Those that were used.
+    windows: BTreeMap<NonceId, Window>,
+    /// The latest one forgotten before its time: of those up to it that are not in `windows` any may have been used.
+    forgotten: Option<NonceId>,
 }
 
-/// Time and serial number of a nonce.
+/// Time and serial number of a nonce, in the order in which nonces are issued.
 type NonceId = [u8; 12];
 
 /// Which counts of a nonce were used.
@@ -96,7 +96,7 @@ impl Server {
     #[must_use]
     pub fn new(secret: [u8; 32]) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &secret);
-        Self { key, serial: 0, windows: HashMap::new(), order: VecDeque::new() }
+        Self { key, serial: 0, windows: BTreeMap::new(), forgotten: None }
     }
 
     /// Values of WWW-Authenticate or Proxy-Authenticate, one for each algorithm, in the given order;
@@ -154,7 +154,7 @@ impl Server {
         match self.open(claim.nonce, source) {
             Some((issued, id)) if now >= issued && now.since(issued) <= NONCE_LIFE => {
                 self.forget_old(now);
-                if self.use_count(now, id, claim.count) { Verdict::Ok } else { Verdict::Stale }
+                if self.use_count(id, claim.count) { Verdict::Ok } else { Verdict::Stale }
             }
             _ => Verdict::Stale,
         }
@@ -189,20 +189,21 @@ impl Server {
             *slot = u8::from_str_radix(str::from_utf8(digits).ok()?, 16).ok()?;
         }
         verify_slices_are_equal(self.seal(id, source).as_bytes(), seal).ok()?;
-        let (nanos, _) = id.split_first_chunk::<8>()?;
-        Some((Moment::from_nanos(u64::from_be_bytes(*nanos)), id))
+        Some((issued(id), id))
     }
 
-    /// Marks a count as used; false when it was used before or is too far behind.
-    fn use_count(&mut self, now: Moment, id: NonceId, count: u32) -> bool {
+    /// Marks a count as used; false when it was used before or is too far behind, or may have been used.
+    fn use_count(&mut self, id: NonceId, count: u32) -> bool {
         let Some(window) = self.windows.get_mut(&id) else {
-            if self.order.len() >= SIP_NONCES_MAX
-                && let Some((_, oldest)) = self.order.pop_front()
+            if self.forgotten.is_some_and(|forgotten| id <= forgotten) {
+                return false;
+            }
+            if self.windows.len() >= SIP_NONCES_MAX
+                && let Some((oldest, _)) = self.windows.pop_first()
             {
-                self.windows.remove(&oldest);
+                self.forgotten = self.forgotten.max(Some(oldest));
             }
             self.windows.insert(id, Window { highest: count, used: 1 });
-            self.order.push_back((now, id));
             return true;
         };
         if count > window.highest {
@@ -219,13 +220,17 @@ impl Server {
 
     /// Forgets nonces that no longer pass by their age.
     fn forget_old(&mut self, now: Moment) {
-        while let Some((used, id)) = self.order.front()
-            && now.since(*used) > NONCE_LIFE
+        while let Some(oldest) = self.windows.first_entry()
+            && now.since(issued(*oldest.key())) > NONCE_LIFE
         {
-            self.windows.remove(id);
-            self.order.pop_front();
+            oldest.remove();
         }
     }
+}
+
+/// When a nonce was issued.
+fn issued(id: NonceId) -> Moment {
+    Moment::from_nanos(id.first_chunk::<8>().map_or(0, |nanos| u64::from_be_bytes(*nanos)))
 }
 
 /// Readable credentials.
@@ -458,7 +463,40 @@ mod tests {
             assert_eq!(desk.verify(at(second), source(2), &value), Verdict::Ok);
         }
         assert_eq!(desk.server.windows.len(), 31);
-        assert_eq!(desk.server.order.len(), 31);
+    }
+
+    #[test]
+    fn a_nonce_forgotten_before_its_time_is_stale_and_never_right_again() {
+        let mut desk = Desk::new();
+        let unused = desk.challenge(at(1));
+        let challenges = desk.challenge(at(1));
+        let mut first = client("demo", "demo", &challenges);
+        let (used, next) = (value(&mut first), value(&mut first));
+        assert_eq!(desk.verify(at(1), source(2), &used), Verdict::Ok);
+        let late = desk.challenge(at(1));
+        let use_up = |desk: &mut Desk, count: usize| {
+            for _ in 0..count {
+                let nonce = desk.server.nonce(at(2), source(2));
+                let (_, id) = desk.server.open(nonce.as_bytes(), source(2)).unwrap();
+                assert!(desk.server.use_count(id, 1));
+            }
+        };
+        // As many as there is room for: each is known still.
+        use_up(&mut desk, SIP_NONCES_MAX - 1);
+        assert_eq!(desk.verify(at(2), source(2), &used), Verdict::Stale);
+        assert_eq!(desk.verify(at(2), source(2), &next), Verdict::Ok);
+        use_up(&mut desk, 1);
+        assert_eq!(desk.server.windows.len(), SIP_NONCES_MAX);
+        for forgotten in [&used, &next] {
+            assert_eq!(desk.verify(at(3), source(2), forgotten), Verdict::Stale);
+        }
+        // Of one before it nobody knows; one after it was not used, and is as good as ever.
+        let unused = value(&mut client("demo", "demo", &unused));
+        assert_eq!(desk.verify(at(3), source(2), &unused), Verdict::Stale);
+        let late = value(&mut client("demo", "demo", &late));
+        assert_eq!(desk.verify(at(3), source(2), &late), Verdict::Ok);
+        assert_eq!(desk.verify(at(3), source(2), &late), Verdict::Stale);
+        assert_eq!(desk.server.windows.len(), SIP_NONCES_MAX);
     }
 
     #[test]
