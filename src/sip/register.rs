@@ -70,8 +70,6 @@ pub enum Standing {
         until: Moment,
         /// The route that requests of ours take, in order (RFC 3608 §5.1).
         service_route: Vec<String>,
-        /// The identities the registrar says are ours (RFC 7315 §4.1).
-        associated: Vec<String>,
     },
     /// Not bound.
     Failed {
@@ -308,8 +306,8 @@ impl Registration {
         let percent = u32::from(self.policy.refresh_percent.clamp(1, 95));
         let refresh = (life * percent / 100).max(REFRESH_MIN);
         self.state = State::Bound { since: now, refresh_at: now + refresh };
-        let Binding { service_route, associated, .. } = binding;
-        out.push(Output::Changed(Standing::Registered { until, service_route, associated }));
+        let Binding { service_route, .. } = binding;
+        out.push(Output::Changed(Standing::Registered { until, service_route }));
     }
 
     /// The next try; a binding that still stands stays in use until it ends.

@@ -30,10 +30,9 @@ pub(super) enum Judgement {
 pub(super) struct Binding {
     pub(super) expires_s: u32,
     pub(super) service_route: Vec<String>,
-    pub(super) associated: Vec<String>,
 }
 
-/// Most entries of Service-Route and P-Associated-URI that are kept.
+/// Most entries of Service-Route that are kept.
 const ENTRIES_MAX: usize = 16;
 
 /// Judges a final response to a REGISTER that asked for `asked_s` seconds.
@@ -46,7 +45,6 @@ pub(super) fn judge(response: &Response, contact_user: &str, asked_s: u32) -> Ju
             expires_s => Judgement::Bound(Binding {
                 expires_s,
                 service_route: addresses(headers, HeaderName::ServiceRoute),
-                associated: addresses(headers, HeaderName::PAssociatedUri),
             }),
         },
         423 => Judgement::TooBrief { min_s: seconds(headers, HeaderName::MinExpires).unwrap_or(0) },
