@@ -331,12 +331,15 @@ async fn fax_is_refused_and_a_call_that_was_asked_to_become_one_goes_on() {
     };
     let refusal = phone.ask("INVITE", "", &fax(1, "")).await;
     assert_eq!(refusal.status(), 488, "{refusal:?}");
+    let (reason, warning) = (refusal.header("reason"), refusal.header("warning"));
+    assert!(reason.contains("no_audio") && warning.starts_with("304 "), "{refusal:?}");
     let mut phone = self::phone(&switch, TONE).await;
     phone.call("").await;
     // Both ways in which gateways ask a call to become a fax.
     for (version, audio) in [(2, ""), (3, "m=audio 0 RTP/AVP 0\r\n")] {
         let refusal = phone.ask("INVITE", "", &fax(version, audio)).await;
         assert_eq!(refusal.status(), 488, "{audio}: {refusal:?}");
+        assert!(refusal.header("warning").starts_with("304 "), "{refusal:?}");
         phone.acknowledge().await;
         phone.drain_media_now().await;
         phone.hear_media(10).await;

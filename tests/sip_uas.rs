@@ -4,6 +4,7 @@
 
 mod support;
 
+use std::sync::Arc;
 use std::time::Duration;
 use support::SDP;
 use support::script::Script;
@@ -24,6 +25,7 @@ use tandem::sip::endpoint::flow::FlowId;
 use tandem::types::cause::HangupCause;
 use tandem::types::limit::SIP_DIALOGS_MAX;
 use tandem::types::peer_reason::PeerReason;
+use tandem::types::transport::Advertised;
 use tandem::types::transport::Transport;
 
 /// A refusal as the call writes it.
@@ -266,6 +268,49 @@ fn a_refusal_is_repeated_until_its_ack() {
     assert_eq!((solo.take_kinds().len(), solo.take_events().len()), (0, 0));
     solo.advance_ms(1);
     solo.assert_empty();
+}
+
+#[test]
+fn a_refused_description_is_told_by_a_warning() {
+    for (cause, warning) in [
+        (HangupCause::SrtpMismatch, "302 sbc.example \"Incompatible transport protocol\""),
+        (HangupCause::NoAudio, "304 sbc.example \"Media type not available\""),
+        (HangupCause::NoCommonCodec, "305 sbc.example \"Incompatible media format\""),
+        (HangupCause::BadSdp, "399 sbc.example \"Session description not usable\""),
+    ] {
+        let mut solo = Solo::new();
+        let invite = Script::invite("a");
+        solo.receive(&invite.text());
+        let dialog = solo.take_invited();
+        // As whom the peer knows us, and not by an address of ours.
+        let advertised = Arc::new(Advertised { host: "sbc.example".to_owned(), port: None });
+        solo.command(Command::Advertise { dialog, advertised: Arc::clone(&advertised) });
+        solo.take_sent();
+        solo.command(Command::Refuse { dialog, refusal: refusal(488, cause) });
+        assert_eq!(solo.take_one().header("Warning"), [warning]);
+
+        let mut solo = Solo::new();
+        solo.receive(&invite.text());
+        let dialog = solo.take_invited();
+        solo.command(Command::Advertise { dialog, advertised });
+        solo.command(Command::Accept { dialog, body: SDP.into() });
+        let ok = solo.take_last();
+        solo.receive(&invite.next("ACK", 1, &ok).text());
+        let other = invite.next("INVITE", 2, &ok).body("application/sdp", SDP);
+        solo.receive(&other.text());
+        solo.take_sent();
+        solo.command(Command::RefuseReinvite { dialog, status: 488, cause });
+        assert_eq!(solo.take_one().header("Warning"), [warning], "within the call");
+    }
+    // What is no matter of descriptions has none.
+    for (status, cause) in [(486, HangupCause::Busy), (503, HangupCause::NoPorts)] {
+        let mut solo = Solo::new();
+        solo.receive(&Script::invite("a").text());
+        let dialog = solo.take_invited();
+        solo.take_sent();
+        solo.command(Command::Refuse { dialog, refusal: refusal(status, cause) });
+        assert!(solo.take_one().header("Warning").is_empty(), "{cause}");
+    }
 }
 
 #[test]

@@ -190,7 +190,7 @@ impl Leg {
     /// Judges an offer before any port is taken.
     ///
     /// # Errors
-    /// `BadSdp`, `NoCommonCodec` or `SrtpMismatch`.
+    /// `BadSdp`, `NoAudio`, `NoCommonCodec` or `SrtpMismatch`.
     pub fn check(&mut self, offer: &[u8]) -> Result<(), HangupCause> {
         let offer = sdp::parse(offer).map_err(|_| HangupCause::BadSdp)?;
         let passing = self.passing;
@@ -215,7 +215,7 @@ impl Leg {
     /// Answers an offer; what was agreed before stays in force when it fails.
     ///
     /// # Errors
-    /// `BadSdp`, `NoCommonCodec`, `SrtpMismatch`, or `SwitchFault` before [`Self::place`].
+    /// `BadSdp`, `NoAudio`, `NoCommonCodec`, `SrtpMismatch`, or `SwitchFault` before [`Self::place`].
     pub fn answer(&mut self, offer: &[u8]) -> Result<Bytes, HangupCause> {
         let (offer, judged) = self.take_checked(offer)?;
         let local = self.local.ok_or(HangupCause::SwitchFault)?;
@@ -297,7 +297,7 @@ impl Leg {
     /// Takes the answer to our offer.
     ///
     /// # Errors
-    /// `BadSdp`, `NoCommonCodec` or `SrtpMismatch`; what was agreed before stays in force.
+    /// `BadSdp`, `NoAudio`, `NoCommonCodec` or `SrtpMismatch`; what was agreed before stays in force.
     pub fn accept(&mut self, answer: &[u8]) -> Result<(), HangupCause> {
         self.accept_again(answer)?;
         self.told = self.offering;

@@ -308,9 +308,10 @@ impl ResponseMap {
             | HangupCause::NoRoutingTable
             | HangupCause::Overload => self.overload,
             HangupCause::Draining => self.draining,
-            HangupCause::NoCommonCodec | HangupCause::BadSdp | HangupCause::SrtpMismatch => {
-                self.no_codec
-            }
+            HangupCause::NoAudio
+            | HangupCause::NoCommonCodec
+            | HangupCause::BadSdp
+            | HangupCause::SrtpMismatch => self.no_codec,
             // No refusal is a success: who ends a call that rings declines it (RFC 3261 §21.6.2).
             HangupCause::Normal | HangupCause::Transferred | HangupCause::MaxDuration => DECLINE,
             other => other.sip_status(),
@@ -576,6 +577,7 @@ mod tests {
             (HangupCause::TrunkLimit, 606),
             (HangupCause::NoPorts, 606),
             (HangupCause::Draining, 607),
+            (HangupCause::NoAudio, 608),
             (HangupCause::BadSdp, 608),
             (HangupCause::SrtpMismatch, 608),
             (HangupCause::Loop, 482),

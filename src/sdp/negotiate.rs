@@ -777,9 +777,10 @@ mod tests {
         check_refused("m=audio 4000 RTP/AVP 0\r\na=rtpmap:0 G723/8000", E::NoCommonCodec);
         check_refused("m=audio 4000 RTP/SAVP 0\r\nm=audio 4002 RTP/AVP 18", E::NoCommonCodec);
         assert_eq!(E::NoCommonCodec.cause(), HangupCause::NoCommonCodec);
-        for other in [E::NoAudio, E::StreamRemoved, E::Transport] {
-            assert_eq!(other.cause(), HangupCause::BadSdp);
+        for none in [E::NoAudio, E::StreamRemoved] {
+            assert_eq!(none.cause(), HangupCause::NoAudio);
         }
+        assert_eq!(E::Transport.cause(), HangupCause::BadSdp);
     }
 
     #[test]

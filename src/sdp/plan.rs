@@ -321,7 +321,8 @@ impl NegotiationError {
     pub const fn cause(self) -> HangupCause {
         match self {
             Self::NoCommonCodec => HangupCause::NoCommonCodec,
-            Self::NoAudio | Self::Transport | Self::StreamRemoved => HangupCause::BadSdp,
+            Self::NoAudio | Self::StreamRemoved => HangupCause::NoAudio,
+            Self::Transport => HangupCause::BadSdp,
             Self::SrtpNotAllowed | Self::SrtpRequired | Self::SrtpExposed | Self::NoCommonSuite => {
                 HangupCause::SrtpMismatch
             }

@@ -143,6 +143,8 @@ causes! {
     Overload = "overload", 503, 42, Switch, "Overloaded";
     /// Neither the database nor the routing table's file has said which numbers there are.
     NoRoutingTable = "no_routing_table", 503, 41, Switch, "Numbers not known yet";
+    /// No audio is offered, or none with a port.
+    NoAudio = "no_audio", 488, 65, Caller, "No audio offered";
     /// Offer and answer have no codec in common.
     NoCommonCodec = "no_common_codec", 488, 65, Caller, "No common codec";
     /// The session description cannot be used.

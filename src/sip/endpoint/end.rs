@@ -98,7 +98,7 @@ impl Endpoint {
         let Some(usage) = self.usages.get(dialog.0) else { return };
         let State::Incoming(incoming) = &usage.state else { return };
         let transaction = incoming.transaction;
-        let sender = self.config.sender(usage.flow);
+        let sender = self.config.sender(usage.flow).at(incoming.dialog.advertised());
         let tag = usage.tag.to_text();
         let bytes = sender.refusal((&incoming.request, usage.flow), &tag, refusal);
         self.respond(cx, transaction, refusal.status, bytes);

@@ -36,7 +36,7 @@ pub(super) enum Extra<'a> {
     RetryAfter(u32),
     /// `Min-SE`, in seconds: 422.
     MinSe(u32),
-    /// `Reason`.
+    /// `Reason`, and `Warning` where it is of a description.
     Cause(HangupCause),
     /// `Reason` and `Retry-After` of a cause.
     Busy(HangupCause),
@@ -86,6 +86,7 @@ impl Extra<'_> {
             }
             Self::Cause(cause) => {
                 writer.header(HeaderName::Reason, request::reason_of(cause));
+                sender.warn_in(writer, cause);
             }
             Self::Busy(cause) => {
                 writer.header(HeaderName::Reason, request::reason_of(cause));
@@ -126,6 +127,18 @@ impl Sender<'_> {
         }
     }
 
+    /// `Warning` where a description is refused: what of it is not to be had here, and no more (RFC 3261 §20.43).
+    fn warn_in(&self, writer: &mut ResponseWriter, cause: HangupCause) {
+        let (code, text) = match cause {
+            HangupCause::SrtpMismatch => (302, "Incompatible transport protocol"),
+            HangupCause::NoAudio => (304, "Media type not available"),
+            HangupCause::NoCommonCodec => (305, "Incompatible media format"),
+            HangupCause::BadSdp => (399, cause.text()),
+            _ => return,
+        };
+        writer.header(HeaderName::Warning, format!("{code} {} \"{text}\"", self.host));
+    }
+
     /// A 1xx above 100 or a 2xx to INVITE or UPDATE.
     pub(super) fn opening(&self, of: Opening<'_>, status: u16, body: Option<&Bytes>) -> Bytes {
         let Opening { request, flow, tag, contact, session, rseq } = of;
@@ -163,6 +176,7 @@ impl Sender<'_> {
         if !matches!(refusal.status, 401 | 407) {
             writer.header(HeaderName::Reason, request::reason_of(refusal.cause));
         }
+        self.warn_in(&mut writer, refusal.cause);
         if let Some(seconds) = refusal.retry_after_s {
             writer.number(HeaderName::RetryAfter, seconds);
         }
@@ -233,7 +247,8 @@ impl Endpoint {
         let usage = self.usages.get(dialog.0);
         let tag = usage.map(|usage| usage.tag.to_text());
         let policy = usage.map_or(self.config.policy, |usage| usage.policy);
-        let sender = self.config.sender(of.1).under(policy);
+        let advertised = usage.and_then(|usage| usage.dialog()?.advertised());
+        let sender = self.config.sender(of.1).at(advertised).under(policy);
         let bytes = sender.plain(of, status, tag.as_deref(), extra);
         self.respond(cx, transaction, status, bytes);
     }
