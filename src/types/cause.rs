@@ -292,7 +292,8 @@ impl HangupCause {
         self.row().blame
     }
 
-    /// Seconds after which the peer may try again; `None` where trying again is senseless.
+    /// Seconds after which the peer may try again, at the earliest; `None` where trying again is senseless. SIP
+    /// refusals spread them, so that who is turned away together does not come back together.
     #[must_use]
     pub const fn retry_after_s(self) -> Option<u32> {
         match self {

@@ -422,7 +422,7 @@ pub struct Refusal {
     pub status: u16,
     /// Written as `Reason: Q.850`.
     pub cause: HangupCause,
-    /// `Retry-After`, in seconds.
+    /// `Retry-After`, in seconds, at least: it is [spread](crate::sip::message::header::retry_after::RetryAfter::spread).
     pub retry_after_s: Option<u32>,
     /// More headers: challenges, `Warning`.
     pub headers: Vec<(Cow<'static, str>, Vec<u8>)>,

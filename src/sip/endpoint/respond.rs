@@ -11,6 +11,7 @@ use super::request;
 use super::request::Sender;
 use crate::sip::invite::State;
 use crate::sip::message::Request;
+use crate::sip::message::header::retry_after::RetryAfter;
 use crate::sip::message::header::session_expires::Refresher;
 use crate::sip::message::name::HeaderName;
 use crate::sip::message::write::ResponseWriter;
@@ -38,7 +39,7 @@ pub(super) enum Extra<'a> {
     MinSe(u32),
     /// `Reason`, and `Warning` where it is of a description.
     Cause(HangupCause),
-    /// `Reason` and `Retry-After` of a cause.
+    /// `Reason` and `Retry-After` of a cause, the latter spread.
     Busy(HangupCause),
     /// What OPTIONS is asked for.
     Capabilities,
@@ -57,13 +58,13 @@ impl Sender<'_> {
     ) -> Bytes {
         let mut writer = ResponseWriter::to(request, flow.remote, status, tag);
         writer.header(HeaderName::Server, self.product);
-        extra.write(&mut writer, self);
+        extra.write(&mut writer, (self, tag));
         writer.finish()
     }
 }
 
 impl Extra<'_> {
-    fn write(self, writer: &mut ResponseWriter, sender: &Sender<'_>) {
+    fn write(self, writer: &mut ResponseWriter, (sender, tag): (&Sender<'_>, Option<&[u8]>)) {
         match self {
             Self::None => {}
             Self::Allow => {
@@ -90,8 +91,9 @@ impl Extra<'_> {
             }
             Self::Busy(cause) => {
                 writer.header(HeaderName::Reason, request::reason_of(cause));
-                if let Some(seconds) = cause.retry_after_s() {
-                    writer.number(HeaderName::RetryAfter, seconds);
+                if let Some(least_s) = cause.retry_after_s() {
+                    let after = RetryAfter::spread(least_s, tag.unwrap_or_default());
+                    writer.number(HeaderName::RetryAfter, after.delay_s);
                 }
             }
             Self::Capabilities => {
@@ -177,8 +179,8 @@ impl Sender<'_> {
             writer.header(HeaderName::Reason, request::reason_of(refusal.cause));
         }
         self.warn_in(&mut writer, refusal.cause);
-        if let Some(seconds) = refusal.retry_after_s {
-            writer.number(HeaderName::RetryAfter, seconds);
+        if let Some(least_s) = refusal.retry_after_s {
+            writer.number(HeaderName::RetryAfter, RetryAfter::spread(least_s, tag).delay_s);
         }
         for (name, value) in &refusal.headers {
             writer.named(name, value);

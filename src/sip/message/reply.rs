@@ -5,6 +5,7 @@ use crate::sip::message::Request;
 use crate::sip::message::error::Malformed;
 use crate::sip::message::header::name_addr::NameAddr;
 use crate::sip::message::header::reason::Reason;
+use crate::sip::message::header::retry_after::RetryAfter;
 use crate::sip::message::header::via::Via;
 use crate::sip::message::method::Method;
 use crate::sip::message::name::HeaderName;
@@ -96,7 +97,8 @@ fn stateless_tag(table: &HeaderTable) -> String {
     format!("{hash:016x}")
 }
 
-/// 503 with Retry-After to a new INVITE, for when there is no room to keep anything of it.
+/// 503 with Retry-After to a new INVITE, for when there is no room to keep anything of it; from `retry_after_s` on,
+/// [spread](RetryAfter::spread).
 ///
 /// `None` for everything else: requests within a dialog, other methods, and what cannot be parsed.
 #[must_use]
@@ -109,7 +111,9 @@ pub fn overload_reply(datagram: &[u8], source: SocketAddr, retry_after_s: u32) -
         return None;
     }
     let mut writer = stateless(&request, source, HangupCause::Overload);
-    writer.number(HeaderName::RetryAfter, retry_after_s);
+    let after =
+        RetryAfter::spread(retry_after_s, stateless_tag(request.headers.table()).as_bytes());
+    writer.number(HeaderName::RetryAfter, after.delay_s);
     Some(writer.finish())
 }
 
@@ -171,7 +175,8 @@ mod tests {
         );
         let Ok(Message::Response(response)) = parse(answer.clone()) else { panic!("must parse") };
         assert!(response.headers.to().tag().is_some());
-        assert_eq!(response.headers.retry_after().map(|r| r.map(|r| r.delay_s)), Ok(Some(2)));
+        let after = response.headers.retry_after().unwrap().unwrap();
+        assert!((2..=4).contains(&after.delay_s), "{after:?}");
         assert_eq!(reply(text("INVITE", "<sip:c@d>")), Some(answer), "a copy gets the same answer");
         assert_eq!(reply(text("INVITE", "<sip:c@d>;tag=2")), None);
         assert_eq!(reply(text("BYE", "<sip:c@d>;tag=2")), None);
