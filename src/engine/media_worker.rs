@@ -5,6 +5,7 @@ mod faults;
 mod gauges;
 mod guests;
 mod hosted;
+mod hushes;
 mod listeners;
 mod lone_packets;
 mod moving;
@@ -135,6 +136,8 @@ pub(crate) enum Garbage {
 pub(crate) struct Worker {
     number: u16,
     pub(crate) commands: ArrayQueue<Command>,
+    /// Those that the thread has looked at already, in order: they come before the others. It alone puts them there.
+    drawn: ArrayQueue<Command>,
     pub(crate) garbage: ArrayQueue<Garbage>,
     pub(crate) gauges: Gauges,
     places: Arc<Places>,
@@ -148,6 +151,7 @@ impl Worker {
         Self {
             number,
             commands: ArrayQueue::new(MEDIA_COMMANDS_MAX),
+            drawn: ArrayQueue::new(MEDIA_COMMANDS_MAX),
             garbage: ArrayQueue::new(GARBAGE_MAX),
             gauges: Gauges::new(clock::now()),
             places: Arc::default(),
@@ -195,9 +199,14 @@ impl Worker {
     /// The thread hangs: nobody waits for it any more. What was asked of it will not be done.
     pub(crate) fn give_up(&self) {
         self.gauges.give_up();
-        while let Some(command) = self.commands.pop() {
+        while let Some(command) = self.next_command() {
             drop(command);
         }
+    }
+
+    /// What was asked first of all that is still to be done.
+    fn next_command(&self) -> Option<Command> {
+        self.drawn.pop().or_else(|| self.commands.pop())
     }
 
     /// Ends the events of sessions that a thread which was given up has, or had: what is asked of those that moved from it
@@ -287,7 +296,7 @@ impl MediaThread {
 
     fn command(&mut self) {
         for _ in 0..COMMANDS_PER_PHASE_MAX {
-            let Some(command) = self.worker.commands.pop() else { return };
+            let Some(command) = self.worker.next_command() else { return };
             let Some(command) = self.pass_on(command) else { continue };
             let now = self.desk.now;
             match command {
@@ -504,6 +513,7 @@ impl MediaThread {
 
     /// Leaves out ticks of all sessions. As long as there is time, they hear what came meanwhile.
     fn skip(&mut self, ticks: u64) {
+        self.heed();
         self.worker.gauges.skipped(ticks);
         let until = self.desk.now + LATE_HEARING_MAX;
         for index in 0..self.slots.len() {

@@ -149,7 +149,7 @@ pub const CALL_ERRANDS_MAX: usize = 8;
 pub const ASSET_BYTES_MAX: u64 = 16 * 1024 * 1024;
 /// Keys sent to a call at once. Over it: refused.
 pub const KEYS_SENT_MAX: usize = 32;
-/// Commands waiting for one media thread. Over it: the new call gets 503.
+/// Commands waiting for one media thread, and as many that it looked at already. Over it: the new call gets 503.
 pub const MEDIA_COMMANDS_MAX: usize = 4_096;
 /// Events of one media session waiting for its call task. Over it: the newest are dropped and counted, but for those
 /// that somebody waits for, which are kept until there is room.

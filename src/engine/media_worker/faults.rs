@@ -87,7 +87,7 @@ impl MediaThread {
     /// is passed on to where they are.
     pub(super) fn turn_away(&mut self) {
         for _ in 0..COMMANDS_PER_PHASE_MAX {
-            let Some(command) = self.worker.commands.pop() else { break };
+            let Some(command) = self.worker.next_command() else { break };
             match self.pass_on(command) {
                 Some(Command::Close(id, reply)) => self.close(id, reply),
                 // Nothing here is in a hurry, and who waits for an answer learns that there is none.

@@ -130,6 +130,9 @@ impl MediaThread {
 
     /// Makes up for ticks that passed while a session was on its way, or leaves them out, as the beat does.
     pub(super) fn catch_up(&mut self, id: MediaId, ticks: u64) {
+        if ticks > 0 {
+            self.heed();
+        }
         if ticks > TICKS_MADE_UP_MAX {
             return self.with(id, |hosted, desk| hosted.skip(ticks, true, desk));
         }
@@ -324,6 +327,46 @@ mod tests {
         let items: Vec<_> = std::iter::from_fn(|| out.next_item()).collect();
         assert!(items.iter().all(|item| matches!(item, TapeItem::Sound(_))), "{items:?}");
         assert_eq!(out.reached(), 31 * 160, "no tick is missing");
+    }
+
+    #[test]
+    fn a_pause_that_comes_behind_a_session_holds_for_the_ticks_that_are_made_up_for() {
+        let sounds_there = |ports, pauses: bool| {
+            let mut pair = Pair::new(ports);
+            let (into, mut out) = tape(TapeRate::Narrow);
+            pair.ask(Command::Tape(pair.id, TapeCommand::Start(Box::new(into))));
+            let hosted = pair.threads[0].slots[0].as_ref().expect("a session");
+            let to = hosted.ports.rtp().local_address().expect("bound");
+            let say = |pair: &Pair, number: u8| {
+                let mut packet = vec![0x80, 0, 0, number];
+                packet.extend((u32::from(number) * 160).to_be_bytes());
+                packet.extend([0, 0, 0, 7]);
+                packet.extend([0x33; 160]);
+                pair.peer.send_to(&packet, to).expect("sent");
+            };
+            for number in 0..5 {
+                say(&pair, number);
+                pair.tick();
+            }
+            while out.next_item().is_some() {}
+            pair.move_over();
+            if pauses {
+                pair.ask(Command::Tape(pair.id, TapeCommand::Pause(true)));
+            }
+            let [first, _] = &mut pair.threads;
+            (first.desk.now, first.desk.due, first.desk.phase) = (pair.now, pair.now, 0);
+            first.command();
+            (5..8).for_each(|number| say(&pair, number));
+            pair.now += TICK * 3;
+            let [_, second] = &mut pair.threads;
+            (second.desk.now, second.desk.due, second.desk.phase) = (pair.now, pair.now, 0);
+            second.command();
+            assert_eq!(pair.taken(), [0, 1]);
+            let items = std::iter::from_fn(|| out.next_item());
+            items.filter(|item| matches!(item, TapeItem::Sound(_))).count()
+        };
+        assert!(sounds_there(22_070..=22_071, false) > 0, "else it is recorded");
+        assert_eq!(sounds_there(22_072..=22_073, true), 0);
     }
 
     #[test]

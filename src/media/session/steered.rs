@@ -165,6 +165,11 @@ impl MediaSession {
         self.steered.inward = inward;
         self.steered.outward = outward;
     }
+
+    /// The same inward alone: what is heard late is heard as if it had been asked for before.
+    pub const fn mute_inward(&mut self) {
+        self.steered.inward = true;
+    }
 }
 
 #[cfg(test)]
