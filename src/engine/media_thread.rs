@@ -36,6 +36,8 @@ use crate::media::session::GuestGains;
 use crate::media::session::MediaSession;
 use crate::net::port_pool::PortPool;
 use crate::sdp::MediaPlan;
+use crate::telemetry::metric;
+use crate::telemetry::metric::Counter;
 use crate::types::moment::Moment;
 use std::io;
 use std::ops::RangeInclusive;
@@ -99,12 +101,23 @@ pub struct MediaLoad {
     pub late_phases: u64,
     /// Ticks left out because a thread came too late, since the start.
     pub skipped_ticks: u64,
+    /// Commands that were lost as too many waited for a thread, since the start.
+    pub commands_dropped: u64,
     /// Ticks of sessions run, since the start.
     pub ticks: u64,
     /// Processor time all threads spent in phases, since the start.
     pub work: Duration,
     /// True while new sessions are refused.
     pub overloaded: bool,
+}
+
+impl MediaLoad {
+    /// Sets the counters of what the threads did not do, or not in time.
+    pub fn count(&self) {
+        metric::counter(Counter::MediaTicksLate).absolute(self.late_phases);
+        metric::counter(Counter::MediaTicksLeftOut).absolute(self.skipped_ticks);
+        metric::counter(Counter::MediaCommandsDropped).absolute(self.commands_dropped);
+    }
 }
 
 /// The media engine. Clones are handles to the same one; the threads end with the last.
@@ -408,8 +421,9 @@ impl MediaEngine {
         load
     }
 
-    /// A command that finds its queue full is dropped: the thread stands still then, and who looks after the threads
-    /// ends its calls.
+    /// A command that finds its queue full is lost, which is counted, and told once a second (`media_watch.rs`): the
+    /// thread stood still for long. One that hangs is given up, and its calls end; one that goes on does so without what
+    /// was lost. A session that was to be closed then ends by itself, when nobody has read its events for a while.
     fn command(&self, id: MediaId, command: Command) {
         let Some(worker) = self.worker(usize::from(id.thread)) else { return };
         if worker.gauges.is_given_up() {
@@ -462,6 +476,8 @@ mod tests {
     use crate::audio::link::link;
     use crate::audio::ringback::RingbackForm;
     use crate::net::rtp_socket::RtpSocket;
+    use crate::types::limit::MEDIA_COMMANDS_MAX;
+    use metrics_exporter_prometheus::PrometheusBuilder;
     use std::net::IpAddr;
     use std::net::SocketAddr;
 
@@ -528,6 +544,27 @@ mod tests {
         assert_eq!(chosen(), Err(MediaRefused::Overloaded));
         assert_eq!((engine.load().overloaded, engine.health(now).refuses), (true, true));
         drop(places);
+    }
+
+    /// The metrics, as they are shown.
+    fn shown(engine: &MediaEngine) -> String {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || engine.load().count());
+        recorder.handle().render()
+    }
+
+    #[test]
+    fn commands_that_find_no_room_are_counted() {
+        let engine = engine_of_gauges(2);
+        for thread in 0..2 {
+            let id = MediaId { thread, index: 0, generation: 0 };
+            (0..MEDIA_COMMANDS_MAX).for_each(|_| engine.key_pressed(id));
+            assert_eq!(engine.load().commands_dropped, 3 * u64::from(thread), "there was room");
+            (0..3).for_each(|_| engine.pause_recording(id, true));
+        }
+        assert_eq!(engine.health(clock::now()).commands_dropped, 6);
+        let text = shown(&engine);
+        assert!(text.contains("media_commands_dropped_total 6\n"), "{text}");
     }
 
     #[test]

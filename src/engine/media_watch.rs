@@ -20,6 +20,8 @@ use tokio::time::MissedTickBehavior;
 const PERIOD: Duration = Duration::from_millis(100);
 /// Looks between two that may let sessions move.
 const LOOKS_PER_BALANCE: u32 = 10;
+/// Looks between two that may tell of lost commands: a second.
+const LOOKS_PER_LOSS: u32 = 10;
 /// A thread whose last beat is longer ago stands still.
 pub(super) const STALLED_AFTER: Duration = Duration::from_millis(200);
 /// Work of a phase from which sessions are better off elsewhere.
@@ -36,6 +38,8 @@ pub struct MediaHealth {
     pub down: usize,
     /// Faults of threads, outside any session, since the start. Each ended the calls of its thread.
     pub faults: u64,
+    /// Commands that were lost as too many waited for a thread, since the start.
+    pub commands_dropped: u64,
     /// New calls get 503, since all threads come late, have too much to do or are down.
     pub refuses: bool,
 }
@@ -50,6 +54,7 @@ impl MediaEngine {
             stalled: workers().filter(is_stalled).count(),
             down: workers().filter(|gauges| gauges.is_down()).count(),
             faults: workers().map(Gauges::faults).sum(),
+            commands_dropped: workers().map(Gauges::commands_dropped).sum(),
             refuses: self.refuses(),
         }
     }
@@ -88,7 +93,7 @@ pub async fn run(media: MediaEngine, mut stop: watch::Receiver<bool>) {
     let mut period = tokio::time::interval(PERIOD);
     period.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let (mut before, mut looks) = (MediaHealth::default(), 0_u32);
-    let mut hangs = Hangs::default();
+    let (mut hangs, mut losses) = (Hangs::default(), Losses::default());
     loop {
         tokio::select! {
             _ = period.tick() => (),
@@ -100,11 +105,30 @@ pub async fn run(media: MediaEngine, mut stop: watch::Receiver<bool>) {
         tell(before, health);
         before = health;
         looks = looks.wrapping_add(1);
+        if let Some(lost) = losses.see(looks, health.commands_dropped) {
+            tracing::error!(lost, "commands to media threads were lost: too many waited there");
+        }
         if looks.is_multiple_of(LOOKS_PER_BALANCE)
             && let Some((from, to)) = media.uneven(now)
         {
             media.relieve(from, to, MOVE_MAX);
         }
+    }
+}
+
+/// Lost commands that were told of.
+#[derive(Debug, Default)]
+struct Losses(u64);
+
+impl Losses {
+    /// At look number `look` so many were lost since the start. Returns those to be told now, once a second at most.
+    fn see(&mut self, look: u32, lost: u64) -> Option<u64> {
+        let news = lost.saturating_sub(self.0);
+        if news == 0 || !look.is_multiple_of(LOOKS_PER_LOSS) {
+            return None;
+        }
+        self.0 = lost;
+        Some(news)
     }
 }
 
@@ -174,6 +198,15 @@ mod tests {
         for line in ["media_thread_faults_total 4", "media_threads_down 1"] {
             assert!(text.contains(line), "no {line} in {text}");
         }
+    }
+
+    #[test]
+    fn lost_commands_are_told_once_each_and_once_a_second_at_most() {
+        let mut losses = Losses::default();
+        // At each look one more is lost, for 2.5 s; then none.
+        let told = (1..=100_u32)
+            .filter_map(|look| losses.see(look, u64::from(look.min(25))).map(|lost| (look, lost)));
+        assert_eq!(told.collect::<Vec<_>>(), [(10, 10), (20, 10), (30, 5)]);
     }
 
     #[tokio::test]

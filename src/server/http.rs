@@ -158,11 +158,10 @@ impl Gauged {
             (Counter::RecordsStored, self.health.uploaded()),
             (Counter::RecordsRejected, self.health.rejected()),
             (Counter::RecordsLost, self.health.lost()),
-            (Counter::MediaTicksLate, media.late_phases),
-            (Counter::MediaTicksLeftOut, media.skipped_ticks),
         ] {
             metric::counter(counter).absolute(value);
         }
+        media.count();
         if let Some(metrics) = metrics {
             metrics.upkeep();
         }

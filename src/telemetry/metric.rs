@@ -88,6 +88,7 @@ metrics_table! {
         MediaEventsLost, "media_events_lost_total", "", "Events of media that a call took too late to hear of: keys, turns, troubles.";
         MediaThreadsHung, "media_threads_hung_total", "", "Media threads that did nothing for 5 s: each ended the calls that it had, and another took its place.";
         MediaThreadFaults, "media_thread_faults_total", "", "Faults of our own in media threads, outside any session; each ended the calls of its thread.";
+        MediaCommandsDropped, "media_commands_dropped_total", "", "Commands to media threads, as to pause or to close, that were lost as too many waited there.";
         MediaTicksLate, "media_ticks_late_total", "", "Media ticks that began after their phase was over.";
         MediaTicksLeftOut, "media_ticks_left_out_total", "", "Ticks of a media thread for which nothing was sent, as it came more than three too late.";
         RtpPortsExhausted, "rtp_ports_exhausted_total", "", "Calls refused because no RTP port was free.";

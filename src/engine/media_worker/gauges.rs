@@ -111,9 +111,14 @@ impl Gauges {
         self.given_up.load(Ordering::Acquire)
     }
 
-    /// A command found its queue full.
+    /// A command found its queue full, and is lost.
     pub(crate) fn dropped(&self) {
         self.commands_dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Such commands since the start.
+    pub(crate) fn commands_dropped(&self) -> u64 {
+        self.commands_dropped.load(Ordering::Relaxed)
     }
 
     /// Processor time of a phase, averaged.
@@ -145,6 +150,7 @@ impl Gauges {
         load.phase_work = load.phase_work.max(nanos(&self.phase_work_nanos));
         load.late_phases += self.late_phases.load(Ordering::Relaxed);
         load.skipped_ticks += self.skipped_ticks.load(Ordering::Relaxed);
+        load.commands_dropped += self.commands_dropped();
         load.ticks += self.ticks.load(Ordering::Relaxed);
         load.work += nanos(&self.work_nanos);
     }
