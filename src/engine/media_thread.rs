@@ -554,6 +554,18 @@ mod tests {
     }
 
     #[test]
+    fn a_phase_that_begins_after_its_time_is_counted_at_whatever_thread() {
+        let engine = engine_of_gauges(2);
+        let late_ms = [0, 5, 6, 80];
+        for (worker, late_ms) in engine.workers().iter().cycle().zip(late_ms.repeat(2)) {
+            worker.gauges.phase_ran(Duration::ZERO, Duration::from_millis(late_ms), 1);
+        }
+        let text = shown(&engine);
+        assert!(text.contains("media_ticks_late_total 4\n"), "{text}");
+        assert!(text.contains("media_ticks_left_out_total 0\n"), "none was: {text}");
+    }
+
+    #[test]
     fn commands_that_find_no_room_are_counted() {
         let engine = engine_of_gauges(2);
         for thread in 0..2 {
