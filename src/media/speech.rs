@@ -26,7 +26,7 @@ pub enum SpeechChange {
     None,
     /// The caller speaks.
     Began,
-    /// What began turned out to be shorter than speech is.
+    /// The caller speaks no more: [`Speech::ended_ms`] says since when. Short or long, what began ends so.
     Ended,
 }
 
