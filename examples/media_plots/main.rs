@@ -233,7 +233,11 @@ fn draw(name: &str, run: &Run) -> Vec<u8> {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let folder = PathBuf::from(std::env::args_os().nth(1).ok_or("say a folder")?);
+    draw_all(&PathBuf::from(std::env::args_os().nth(1).ok_or("say a folder")?))
+}
+
+/// Draws a call over each network, one file each.
+fn draw_all(folder: &std::path::Path) -> Result<(), Box<dyn Error>> {
     let networks: [(&str, Network); 3] =
         [("clean", clean), ("jittery", jittery), ("bursts", bursts)];
     for (seed, (name, network)) in (1..).zip(networks) {
@@ -252,4 +256,53 @@ fn main() -> Result<(), Box<dyn Error>> {
         );
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use flate2::read::ZlibDecoder;
+    use std::io::Read;
+
+    /// Bytes of a row: its filter, and two pixels in each of the others.
+    const ROW: usize = 1 + 720 / 2;
+
+    /// The pixels of a picture, by the number of their colour.
+    fn pixels(file: &[u8]) -> Vec<u8> {
+        let mut rest = file.strip_prefix(b"\x89PNG\r\n\x1a\n").expect("a PNG");
+        let mut packed = Vec::new();
+        while let Some((length, after)) = rest.split_first_chunk::<4>() {
+            let (kind, after) = after.split_first_chunk::<4>().expect("a kind");
+            let (body, after) = after.split_at(u32::from_be_bytes(*length) as usize);
+            if kind == b"IDAT" {
+                packed.extend(body);
+            }
+            // The sum is behind it.
+            rest = &after[4..];
+        }
+        let mut rows = Vec::new();
+        ZlibDecoder::new(packed.as_slice()).read_to_end(&mut rows).expect("packed");
+        assert_eq!((rows.len() % ROW, rows.len() / ROW), (0, 470), "all of its rows");
+        let both = |byte: &u8| [byte >> 4, byte & 15];
+        rows.chunks_exact(ROW).flat_map(|row| &row[1..]).flat_map(both).collect()
+    }
+
+    #[test]
+    fn each_network_gets_a_picture_with_lines_in_it() {
+        let folder = std::env::temp_dir().join(format!("tandem-plots-{}", std::process::id()));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let drawn = draw_all(&folder);
+        let files =
+            ["clean.png", "jittery.png", "bursts.png"].map(|name| std::fs::read(folder.join(name)));
+        std::fs::remove_dir_all(&folder).expect("ours");
+        drawn.expect("drawn");
+        let pictures = files.map(|file| pixels(&file.expect("written")));
+        for picture in &pictures {
+            // In each panel at least one line goes from the first second to the last, two pixels thick.
+            let of_lines = picture.iter().filter(|colour| (3..6).contains(*colour)).count();
+            assert!(of_lines > 3 * 2 * 600, "{of_lines}");
+        }
+        let [clean, jittery, bursts] = &pictures;
+        assert!(clean != jittery && jittery != bursts && bursts != clean, "each has its own");
+    }
 }
