@@ -1,6 +1,7 @@
 //! What the sockets received goes to its shard; strangers and floods end here, before any parse.
 
 use crate::clock;
+use crate::engine::let_in::LetIn;
 use crate::engine::registry::Registry;
 use crate::engine::shards::Shards;
 use crate::engine::switch::Ledger;
@@ -66,6 +67,7 @@ pub struct Dispatcher {
     flows: Flows,
     registry: Arc<Registry>,
     ledger: Arc<dyn Ledger>,
+    let_in: LetIn,
     rates: Mutex<SourceRates>,
     strangers: Mutex<StrangerSample>,
     shed: Mutex<ShedSample>,
@@ -84,6 +86,7 @@ impl Dispatcher {
             flows: switch.flows.clone(),
             registry: Arc::clone(&switch.registry),
             ledger: Arc::clone(&switch.ledger),
+            let_in: LetIn::default(),
             rates: Mutex::default(),
             strangers: Mutex::default(),
             shed: Mutex::default(),
@@ -192,11 +195,23 @@ impl Dispatcher {
         let value = call_id.of(&message).unwrap_or_default();
         let Some(shard) = self.shards.of_call_id(value) else { return };
         let is_invite = peek::first_line(&message) == FirstLine::Invite;
-        if is_invite && shard.is_crowded() && self.shed(flow, &message, shard.is_running()) {
-            return;
+        let invite = is_invite.then(|| self.let_in.name_of(&message, value));
+        if let Some(invite) = invite
+            && shard.is_crowded()
+        {
+            // At a 503 to a copy the caller would leave, and what waits be answered all the same, with nobody there.
+            if shard.is_running() && self.let_in.has(clock::now(), invite) {
+                return metric::count(Counter::SipMessagesDropped, "repeated");
+            }
+            if self.shed(flow, &message, shard.is_running()) {
+                return;
+            }
         }
         if shard.receive(flow, message, call_id).is_err() {
-            metric::labelled(Counter::SipMessagesDropped, "shard_queue").increment(1);
+            return metric::count(Counter::SipMessagesDropped, "shard_queue");
+        }
+        if let Some(invite) = invite {
+            self.let_in.add(clock::now(), invite);
         }
     }
 
@@ -570,6 +585,60 @@ mod tests {
         assert!(decision.contains(fault) && !decision.contains("full"), "{decision}");
     }
 
+    /// The INVITE of a call of its own.
+    fn another_invite(call: u32) -> Bytes {
+        Bytes::from(format!(
+            "INVITE sip:+15550100@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK{call}\r\n\
+             From: <sip:+15557701@h>;tag=1\r\nTo: <sip:b@h>\r\nCall-ID: {call}\r\nCSeq: 1 INVITE\r\n\r\n"
+        ))
+    }
+
+    #[test]
+    fn a_copy_of_an_invite_that_waits_is_never_told_to_go_elsewhere() {
+        let switch = switch(&Arc::default());
+        let (shard, mut take) = ShardHandle::by_hand();
+        let shards = Shards::new(vec![shard.clone()]);
+        let dispatcher = Dispatcher::new(&switch, vec![gate(Stranger::Silence)], shards);
+        let flow = flow("192.0.2.1:5060", Transport::Udp);
+        let bye = Bytes::from_static(b"BYE sip:h SIP/2.0\r\nCall-ID: x\r\n\r\n");
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let counted = |metric: &str| {
+            let counted = recorder.handle().render();
+            let line =
+                counted.lines().find_map(|line| line.strip_prefix(metric)?.strip_prefix(' '));
+            line.map_or(0, |count| count.parse::<usize>().expect("a count"))
+        };
+        let shed = || counted("sip_requests_shed_total{why=\"shard_queue\"}");
+        let repeated = || counted("sip_messages_dropped_total{why=\"repeated\"}");
+        metrics::with_local_recorder(&recorder, || {
+            dispatcher.receive(flow, another_invite(1));
+            while !shard.is_crowded() {
+                dispatcher.receive(flow, bye.clone());
+            }
+            let queued = shard.queued();
+            for copy in 1..4 {
+                dispatcher.receive(flow, another_invite(1));
+                assert_eq!((shed(), repeated(), shard.queued()), (0, copy, queued));
+            }
+            // A call that is new is turned away, and so is a copy of that.
+            for copy in 1..4 {
+                dispatcher.receive(flow, another_invite(2));
+                assert_eq!((shed(), repeated(), shard.queued()), (copy, 3, queued));
+            }
+            // The shard has the first one: it rings, say.
+            assert_eq!(take(1), 1);
+            while !shard.is_crowded() {
+                dispatcher.receive(flow, bye.clone());
+            }
+            dispatcher.receive(flow, another_invite(1));
+            assert_eq!((shed(), repeated()), (3, 4));
+            // Nobody answers the first one any more.
+            drop(take);
+            dispatcher.receive(flow, another_invite(1));
+            assert_eq!(counted("sip_requests_shed_total{why=\"shard_gone\"}"), 1);
+        });
+    }
+
     #[test]
     fn at_three_times_what_a_shard_takes_calls_go_on_and_the_first_new_one_afterwards_is_taken() {
         /// What the shard takes in a round, and what belongs to calls of it.
@@ -580,10 +649,11 @@ mod tests {
         let gate = gate(Stranger::Silence);
         let dispatcher = Dispatcher::new(&switch, vec![gate], Shards::new(vec![shard.clone()]));
         let flow = flow("192.0.2.1:5060", Transport::Udp);
-        let invite = Bytes::from_static(
-            b"INVITE sip:+15550100@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\n\
-              From: <sip:+15557701@h>;tag=1\r\nTo: <sip:b@h>\r\nCall-ID: x\r\nCSeq: 1 INVITE\r\n\r\n",
-        );
+        let mut calls = 0;
+        let mut invite = || {
+            calls += 1;
+            another_invite(calls)
+        };
         let bye = Bytes::from_static(b"BYE sip:h SIP/2.0\r\nCall-ID: x\r\n\r\n");
         let recorder = PrometheusBuilder::new().build_recorder();
         let shed = || {
@@ -597,7 +667,7 @@ mod tests {
         metrics::with_local_recorder(&recorder, || {
             for _ in 0..40 {
                 for _ in 0..3 * TAKEN - WITHIN {
-                    dispatcher.receive(flow, invite.clone());
+                    dispatcher.receive(flow, invite());
                 }
                 for _ in 0..WITHIN {
                     dispatcher.receive(flow, bye.clone());
@@ -614,7 +684,7 @@ mod tests {
         // The flood is over. A round later, if not at once, a new call finds its place.
         let before = shed();
         served = take(TAKEN);
-        metrics::with_local_recorder(&recorder, || dispatcher.receive(flow, invite.clone()));
+        metrics::with_local_recorder(&recorder, || dispatcher.receive(flow, invite()));
         assert_eq!((served, shed()), (TAKEN, before), "it was turned away");
     }
 }

@@ -18,6 +18,7 @@ pub mod ingress;
 mod invitation;
 pub mod keepalive;
 pub(crate) mod leg_terms;
+mod let_in;
 pub mod live;
 pub mod mailbox;
 pub mod media_events;

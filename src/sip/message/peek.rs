@@ -96,6 +96,23 @@ pub fn cseq_of(datagram: &[u8]) -> Option<&[u8]> {
     lines.find(|(name, _)| name.eq_ignore_ascii_case(b"cseq")).map(|(_, value)| value)
 }
 
+/// The values of the first Via line, which has the branch, and of the first CSeq line, found without a full parse.
+#[must_use]
+pub fn via_and_cseq_of(datagram: &[u8]) -> (Option<&[u8]>, Option<&[u8]>) {
+    let (mut via, mut cseq) = (None, None);
+    for (name, value) in HeaderLines::of_message(datagram) {
+        if name.eq_ignore_ascii_case(b"via") || name.eq_ignore_ascii_case(b"v") {
+            via = via.or(Some(value));
+        } else if name.eq_ignore_ascii_case(b"cseq") {
+            cseq = cseq.or(Some(value));
+        }
+        if via.is_some() && cseq.is_some() {
+            break;
+        }
+    }
+    (via, cseq)
+}
+
 /// The value of the first User-Agent line, found without a full parse.
 #[must_use]
 pub fn user_agent_of(datagram: &[u8]) -> Option<&[u8]> {
@@ -232,6 +249,18 @@ mod tests {
             let text = text.as_bytes();
             assert_eq!((call_id_of(text), CallIdPlace::find(text).of(text)), (None, None));
         }
+    }
+
+    #[test]
+    fn the_first_via_and_cseq_are_found_in_every_spelling() {
+        let read = |head: &'static str| via_and_cseq_of(head.as_bytes());
+        let found = (Some(&b"one, two"[..]), Some(&b"1 X"[..]));
+        assert_eq!(
+            read("X sip:a SIP/2.0\r\nVia: one, two\r\nVia: three\r\nCSeq: 1 X\r\n\r\n"),
+            found
+        );
+        assert_eq!(read("X sip:a SIP/2.0\r\ncseq : 1 X\r\nv:one, two\r\nCSeq: 2 X\r\n\r\n"), found);
+        assert_eq!(read("X sip:a SIP/2.0\r\nTo: a\r\n\r\nVia: one\r\nCSeq: 1 X"), (None, None));
     }
 
     #[test]
