@@ -19,6 +19,7 @@ use crate::sip::endpoint::event::Token;
 use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::outbound::OutboundRequest;
 use crate::sip::endpoint::told::RequestOutcome;
+use crate::sip::locate::LocateError;
 use crate::sip::locate::Target;
 use crate::sip::message::Response;
 use crate::sip::message::method::Method;
@@ -153,7 +154,7 @@ async fn probe(switch: Arc<Switch>, key: GatewayKey) {
 /// What an answer says: its status, and its Retry-After.
 type Said = (u16, Option<Duration>);
 
-/// A probe was not sent: no SIP shard runs, none has room, or faults of ours cut it off.
+/// A probe was not sent: no SIP shard runs, none has room, faults of ours cut it off, or DNS was not asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Unsent;
 
@@ -178,8 +179,13 @@ async fn ask(switch: &Arc<Switch>, key: &GatewayKey) -> Option<Result<Said, Unse
         let answer = request.by(way.flow, way.routes, probing.timeout).await?;
         return Some(answer.map(|response| said(&response)));
     }
-    let (hop, rules) = way::gateway_search(gateway).ok()?;
-    let found = switch.dns.locate(hop, rules).await.ok()?;
+    let search = way::gateway_search(gateway).ok()?;
+    let found = match way::locate(&switch.dns, trunk.path.is_tenants, search).await {
+        Ok(found) => found,
+        // No fault of the gateway.
+        Err(LocateError::TooMany) => return Some(Err(Unsent)),
+        Err(_) => return None,
+    };
     let targets = in_order(switch, key, way::permitted(&switch.roots, &trunk.path, found));
     // All of them together have the time that the profile gives.
     let patience = probing.timeout / u32::try_from(targets.len().max(1)).unwrap_or(1);
@@ -347,10 +353,18 @@ mod tests {
     use crate::engine::sip_shard::lives::Node;
     use crate::engine::sip_shard::lives::answer;
     use crate::engine::sip_shard::lives::field;
+    use crate::engine::switch::tests::Nobody;
+    use crate::engine::switch::tests::idle;
+    use crate::net::dns::tests::Server;
+    use crate::routing::contents::Contents;
     use crate::routing::health::AliveCodes;
     use crate::routing::outbound::tests::gateway;
+    use crate::routing::outbound::tests::trunk;
+    use crate::routing::outbound::tests::trunk_id;
+    use crate::routing::table::RoutingTable;
     use crate::types::id::TrunkId;
     use crate::types::transport::Transport;
+    use arc_swap::ArcSwap;
     use std::net::SocketAddr;
     use uuid::Uuid;
 
@@ -431,6 +445,36 @@ mod tests {
         let target = Target { transport: Transport::Udp, address: at, server_name: String::new() };
         let heard = probe.at(&target, probing.timeout).await;
         assert!(matches!(heard, Some(Err(Unsent))), "{heard:?}");
+    }
+
+    /// Where there was no room to ask DNS for a name of a tenant's, that says nothing of its gateway.
+    #[tokio::test]
+    async fn the_names_of_a_tenants_own_trunk_are_looked_up_as_the_tenants() {
+        let server = Server::start().await;
+        let mut switch = idle(Arc::new(Nobody), 21_404..=21_407);
+        switch.dns = server.dns_of_the_operator();
+        let [mut tenants, operators] = [1, 2].map(|id| {
+            trunk(id, |outbound| {
+                outbound.health.probing = Some(Probing {
+                    interval: Duration::from_secs(30),
+                    timeout: Duration::from_secs(30),
+                    down_after: 1,
+                    up_after: 1,
+                    alive: AliveCodes::Any,
+                    request_user: String::new(),
+                });
+            })
+        });
+        tenants.path.is_tenants = true;
+        let contents = Contents { trunks: vec![tenants, operators], ..Contents::default() };
+        switch.table = Arc::new(ArcSwap::from_pointee(RoutingTable::new(contents)));
+        let switch = Arc::new(switch);
+        let key = |id| GatewayKey { trunk: trunk_id(id), gateway: "a".parse().unwrap() };
+        let said = ask(&switch, &key(1)).await;
+        assert!(matches!(said, Some(Err(Unsent))), "{said:?}");
+        assert_eq!(server.asked(), 0);
+        let said = ask(&switch, &key(2)).await;
+        assert!(server.asked() > 0, "the operator's: {said:?}");
     }
 
     #[test]

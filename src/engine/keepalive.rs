@@ -134,9 +134,10 @@ async fn flows(switch: &Switch, trunk: &Arc<Trunk>) -> Vec<Flow> {
         return flows;
     }
     for gateway in trunk.outbound.iter().flat_map(|outbound| &outbound.gateways) {
-        let Ok((hop, rules)) = way::gateway_search(gateway) else { continue };
+        let Ok(search) = way::gateway_search(gateway) else { continue };
         // A search that fails opens no way; the calls that need it say so.
-        let found = switch.dns.locate(hop, rules).await.unwrap_or_default();
+        let found = way::locate(&switch.dns, trunk.path.is_tenants, search).await;
+        let found = found.unwrap_or_default();
         let targets = way::permitted(&switch.roots, &trunk.path, found);
         let datagrams = targets.iter().filter(|target| target.transport == Transport::Udp);
         for target in datagrams.take(KEEPALIVE_ADDRESSES_MAX) {
@@ -152,6 +153,10 @@ async fn flows(switch: &Switch, trunk: &Arc<Trunk>) -> Vec<Flow> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::switch::tests::Nobody;
+    use crate::engine::switch::tests::idle;
+    use crate::net::dns::tests::Server;
+    use crate::routing::outbound::tests::trunk;
     use crate::routing::table::Contents;
     use uuid::Uuid;
 
@@ -184,6 +189,19 @@ mod tests {
         }
         assert_eq!(last.len(), 50);
         assert!(together < 1_000, "{together}");
+    }
+
+    #[tokio::test]
+    async fn the_names_of_a_tenants_own_trunk_are_looked_up_as_the_tenants() {
+        let server = Server::start().await;
+        let mut switch = idle(Arc::new(Nobody), 21_400..=21_403);
+        switch.dns = server.dns_of_the_operator();
+        let mut own = trunk(1, |_| {});
+        own.path.is_tenants = true;
+        drop(flows(&switch, &Arc::new(own)).await);
+        assert_eq!(server.asked(), 0);
+        drop(flows(&switch, &Arc::new(trunk(2, |_| {}))).await);
+        assert!(server.asked() > 0, "the operator's");
     }
 
     #[test]

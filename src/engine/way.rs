@@ -2,6 +2,7 @@
 
 use crate::net::connect::Destination;
 use crate::net::connect::TlsTo;
+use crate::net::dns::Dns;
 use crate::net::websocket::TrustRoots;
 use crate::routing::gateway::Gateway;
 use crate::routing::gateway::Lookup;
@@ -53,6 +54,22 @@ pub fn uri_search(uri: &str, transports: &[Transport]) -> Result<(NextHop, Rules
         None => transports.to_vec(),
     };
     Ok((hop, Rules { transports, services: true, v4: true, v6: true }))
+}
+
+/// The addresses of a next hop: found among the few questions of tenants where a tenant named it (`is_tenants`), so that
+/// slow names of theirs leave the operator's trunks theirs.
+///
+/// # Errors
+/// As of [`Dns::locate`].
+pub async fn locate(
+    dns: &Dns,
+    is_tenants: bool,
+    (hop, rules): (NextHop, Rules),
+) -> Result<Vec<Target>, LocateError> {
+    match is_tenants {
+        true => dns.locate_of_tenant(hop, rules).await,
+        false => dns.locate(hop, rules).await,
+    }
 }
 
 /// The transport a SIP URI asks for; UDP where it leaves that to DNS.

@@ -283,14 +283,11 @@ impl Dialling {
             return None;
         }
         match trying.target.search() {
-            Ok((hop, rules)) => {
+            Ok(search) => {
                 let dns = line.switch.dns.clone();
-                let is_tenants = matches!(*trying.target, Target::Peer(_));
+                let is_tenants = trying.target.is_tenants();
                 trying.stage = Stage::Locating(Box::pin(async move {
-                    match is_tenants {
-                        true => dns.locate_of_tenant(hop, rules).await,
-                        false => dns.locate(hop, rules).await,
-                    }
+                    way::locate(&dns, is_tenants, search).await
                 }));
                 None
             }
@@ -310,8 +307,7 @@ impl Dialling {
         match found {
             Ok(mut addresses) => {
                 // What an operator names leads where the operator wants.
-                let is_tenants = trying.target.trunk().is_none_or(|trunk| trunk.path.is_tenants);
-                if is_tenants {
+                if trying.target.is_tenants() {
                     addresses.retain(|found| line.switch.roots.permits_call(found.address.ip()));
                     if addresses.is_empty() {
                         let (id, cause) = (trying.id, HangupCause::AgentForbidden);

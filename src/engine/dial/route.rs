@@ -171,6 +171,11 @@ impl Target {
         }
     }
 
+    /// Whether a tenant names it: the peer, or those of its own trunk.
+    pub(super) fn is_tenants(&self) -> bool {
+        self.trunk().is_none_or(|trunk| trunk.path.is_tenants)
+    }
+
     /// What it is charged to should it be answered.
     pub(super) fn charged(&self) -> Option<Charged> {
         match self {

@@ -143,7 +143,7 @@ impl Asker {
         let any = [Transport::Udp, Transport::Tcp];
         let search = way::uri_search(self.terms.registration.next_hop(), &any);
         let found = match search {
-            Ok((hop, rules)) => self.switch.dns.locate(hop, rules).await,
+            Ok(search) => way::locate(&self.switch.dns, self.terms.path.is_tenants, search).await,
             Err(error) => Err(error),
         };
         let mut targets = found.unwrap_or_else(|error| {
@@ -262,6 +262,7 @@ mod tests {
     use crate::engine::sip_shard::lives::field;
     use crate::engine::switch::tests::Nobody;
     use crate::engine::switch::tests::idle;
+    use crate::net::dns::tests::Server;
     use crate::routing::trunk::TrunkPath;
 
     fn terms() -> Terms {
@@ -300,6 +301,22 @@ mod tests {
         let second = asker.call_id.clone();
         drop(asker.ask(0));
         assert_eq!(asker.call_id, second);
+    }
+
+    #[tokio::test]
+    async fn the_names_of_a_tenants_own_trunk_are_looked_up_as_the_tenants() {
+        let server = Server::start().await;
+        let mut switch = idle(Arc::new(Nobody), 21_408..=21_411);
+        switch.dns = server.dns_of_the_operator();
+        let switch = Arc::new(switch);
+        let (runs, _take) = ShardHandle::by_hand();
+        switch.shards.set(Shards::new(vec![runs])).unwrap();
+        let mut own = terms();
+        own.path.is_tenants = true;
+        drop(Asker::new(&switch, own).expect("a shard").targets().await);
+        assert_eq!(server.asked(), 0);
+        drop(Asker::new(&switch, terms()).expect("a shard").targets().await);
+        assert!(server.asked() > 0, "the operator's");
     }
 
     #[tokio::test]

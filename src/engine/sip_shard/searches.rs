@@ -69,10 +69,7 @@ async fn find(switch: &Switch, search: &Search, trunk: Option<&Trunk>) -> Option
     };
     let (v4, v6) = (from.remote.is_ipv4(), from.remote.is_ipv6());
     let rules = Rules { transports, services: true, v4, v6 };
-    let found = match trunk {
-        Some(_) => switch.dns.locate(hop.clone(), rules).await,
-        None => switch.dns.locate_of_tenant(hop.clone(), rules).await,
-    };
+    let found = way::locate(&switch.dns, is_tenants(trunk), (hop.clone(), rules)).await;
     let unknown = |error| tracing::debug!(%error, host = hop.host, "a next hop is not found");
     let none = TrunkPath::default();
     let path = trunk.map_or(&none, |trunk| &trunk.path);
@@ -90,6 +87,11 @@ async fn find(switch: &Switch, search: &Search, trunk: Option<&Trunk>) -> Option
     switch.flows.connect(&to).map_err(no_way).ok()
 }
 
+/// Whether a tenant, or somebody it calls, says where the peer is; who has no trunk is an agent.
+fn is_tenants(trunk: Option<&Trunk>) -> bool {
+    trunk.is_none_or(|trunk| trunk.path.is_tenants)
+}
+
 /// Of the places of a next hop those that requests may go to. What a tenant or its agents name, and who has no trunk
 /// is an agent, leads only where agents may be, and to where the peer was heard.
 fn permitted(
@@ -98,7 +100,7 @@ fn permitted(
     heard: IpAddr,
     mut found: Vec<Target>,
 ) -> Vec<Target> {
-    if trunk.is_none_or(|trunk| trunk.path.is_tenants) {
+    if is_tenants(trunk) {
         found.retain(|target| {
             let at = target.address.ip();
             at == heard || roots.permits_call(at)
@@ -117,6 +119,9 @@ fn best(search: &Search, targets: Vec<Target>) -> Option<Target> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::switch::tests::Nobody;
+    use crate::engine::switch::tests::idle;
+    use crate::net::dns::tests::Server;
     use crate::sip::endpoint::flow::FlowId;
     use crate::sip::locate::NextHop;
     use crate::types::id::TrunkId;
@@ -145,6 +150,27 @@ mod tests {
         assert_eq!(led(Some(&tenants)), [heard, public]);
         // An agent has none.
         assert_eq!(led(None), [heard, public]);
+    }
+
+    #[tokio::test]
+    async fn the_names_of_a_tenants_own_trunk_are_looked_up_as_the_tenants() {
+        let server = Server::start().await;
+        let mut switch = idle(Arc::new(Nobody), 21_412..=21_415);
+        switch.dns = server.dns_of_the_operator();
+        let operators = Trunk::new(TrunkId::from_uuid(Uuid::from_u128(1)), "acme", Vec::new());
+        let mut tenants = operators.clone();
+        tenants.path.is_tenants = true;
+        let local = "192.0.2.1:5060".parse().unwrap();
+        let remote = "198.51.100.7:5060".parse().unwrap();
+        let from = Flow { id: FlowId(1), listener: 0, transport: Transport::Udp, local, remote };
+        let hop = NextHop::parse("sip:a.example").unwrap();
+        let search = Search { number: 1, dialog: None, hop, from };
+        for trunk in [Some(&tenants), None] {
+            assert_eq!(find(&switch, &search, trunk).await, None);
+            assert_eq!(server.asked(), 0);
+        }
+        let found = find(&switch, &search, Some(&operators)).await;
+        assert!(server.asked() > 0, "the operator's: {found:?}");
     }
 
     #[test]

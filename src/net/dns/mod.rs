@@ -104,9 +104,9 @@ struct State {
 /// Who says where the search leads to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Named {
-    /// The operator: trunks.
+    /// The operator: its trunks.
     ByOperator,
-    /// A tenant: agents, transfers; whoever answers their calls.
+    /// A tenant: its own trunks, agents, transfers; whoever answers their calls.
     ByTenant,
 }
 

@@ -94,7 +94,12 @@ impl Server {
         Dns::of_servers(&[self.address], limits)
     }
 
-    fn asked(&self) -> usize {
+    /// Of which tenants may ask nothing.
+    pub(crate) fn dns_of_the_operator(&self) -> Dns {
+        self.dns(DnsLimits { tenants_questions_max: 0, ..limits() })
+    }
+
+    pub(crate) fn asked(&self) -> usize {
         self.asked.load(Ordering::SeqCst)
     }
 }

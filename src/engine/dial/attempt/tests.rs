@@ -5,6 +5,7 @@ use crate::engine::dial::PeerRoute;
 use crate::engine::dial::tests::Around;
 use crate::engine::dial::tests::planned;
 use crate::engine::sip_shard::ShardHandle;
+use crate::net::dns::tests::Server;
 use crate::routing::contents::Contents;
 use crate::routing::gateway_addresses::GatewayAddress;
 use crate::routing::health;
@@ -365,5 +366,27 @@ async fn the_next_address_of_an_agent_is_offered_keys_of_its_own() {
             let terms = way.terms.expect("terms");
             assert!(terms.brings_keys() && terms.transfers);
         }
+    }
+}
+
+/// What a tenant names, its own trunk's gateways too, is looked up among the questions of tenants.
+#[tokio::test]
+async fn the_names_of_a_tenants_own_trunk_are_looked_up_as_the_tenants() {
+    let server = Server::start().await;
+    for is_tenants in [true, false] {
+        let mut around = Around::new();
+        let switch = Arc::get_mut(&mut around.line.switch).expect("nobody else's");
+        switch.dns = server.dns_of_the_operator();
+        let DialRoute::Planned(mut plan) = planned(|_| ()) else { panic!("gateways") };
+        for attempt in &mut plan.tries {
+            Arc::make_mut(&mut attempt.trunk).path.is_tenants = is_tenants;
+        }
+        let mut dialling = dialling(&around, DialRoute::Planned(plan), Stage::Admitted);
+        assert!(dialling.locate(&around.line).is_none());
+        let trying = dialling.trying.as_mut().expect("a try");
+        let Stage::Locating(search) = &mut trying.stage else { panic!("no search") };
+        let found = search.await;
+        assert_eq!(found == Err(LocateError::TooMany), is_tenants, "{found:?}");
+        assert_eq!(server.asked() == 0, is_tenants);
     }
 }
