@@ -4,6 +4,8 @@ use crate::clock;
 use crate::engine::registry::Registry;
 use crate::engine::sip_shard::handle::REQUEST_TRIES_MAX;
 use crate::engine::switch::Switch;
+use crate::engine::turns::Places;
+use crate::engine::turns::Turns;
 use crate::engine::way;
 use crate::routing::gateway::Gateway;
 use crate::routing::gateway_addresses::GatewayAddress;
@@ -13,6 +15,7 @@ use crate::routing::health::Availability;
 use crate::routing::health::Input;
 use crate::routing::health::Output;
 use crate::routing::health::Probing;
+use crate::routing::table::RoutingTable;
 use crate::routing::template::Values;
 use crate::routing::trunk::Trunk;
 use crate::sip::endpoint::event::Token;
@@ -24,18 +27,28 @@ use crate::sip::locate::Target;
 use crate::sip::message::Response;
 use crate::sip::message::method::Method;
 use crate::types::header::CallVariables;
+use crate::types::id::TenantId;
 use crate::types::limit::GATEWAY_PROBES_MAX;
+use crate::types::limit::GATEWAY_PROBES_OF_TENANT_MAX;
+use crate::types::limit::GATEWAY_PROBES_OF_TENANTS_MAX;
 use crate::types::moment::Moment;
-use std::collections::VecDeque;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::task::Id;
 use tokio::task::JoinSet;
 
 /// Addresses of one gateway that one probe asks, one after the other.
 const ADDRESSES_MAX: usize = 4;
 /// The rank of addresses that rest.
 const RESTS: u8 = 2;
+/// The probes under way: mute gateways of a tenant's delay its own alone.
+const PLACES: Places = Places {
+    all: GATEWAY_PROBES_MAX,
+    tenants: GATEWAY_PROBES_OF_TENANTS_MAX,
+    tenant: GATEWAY_PROBES_OF_TENANT_MAX,
+};
 /// The user of our From.
 const FROM_USER: &str = "ping";
 
@@ -46,7 +59,7 @@ pub async fn watch(
     mut changes: watch::Receiver<()>,
     mut draining: watch::Receiver<bool>,
 ) {
-    let mut watching = Watching { switch, waiting: VecDeque::new(), probes: JoinSet::new() };
+    let mut watching = Watching::new(switch);
     watching.turn(true);
     loop {
         let deadline = watching.switch.registry.board_deadline();
@@ -62,8 +75,9 @@ pub async fn watch(
             }
             () = watching.switch.registry.board_changed() => watching.turn(false),
             () = sleep_until(deadline) => watching.turn(false),
-            Some(_) = watching.probes.join_next(), if !watching.probes.is_empty() => {
-                watching.begin_probes();
+            Some(ended) = watching.probes.join_next_with_id(), if !watching.probes.is_empty() => {
+                // A fault in one ends it too.
+                watching.probe_ended(ended.map_or_else(|fault| fault.id(), |(id, ())| id));
             }
         }
     }
@@ -86,30 +100,62 @@ async fn sleep_until(moment: Option<Moment>) {
 
 struct Watching {
     switch: Arc<Switch>,
-    /// Gateways whose probe waits for its turn; each at most once, since the board asks for the next
-    /// probe when the one before is over.
-    waiting: VecDeque<GatewayKey>,
+    /// Gateways whose probe waits for its turn.
+    turns: Turns<GatewayKey>,
     probes: JoinSet<()>,
+    /// Whose places they have.
+    owners: HashMap<Id, Option<TenantId>>,
 }
 
 impl Watching {
+    fn new(switch: Arc<Switch>) -> Self {
+        let (probes, owners) = (JoinSet::new(), HashMap::new());
+        Self { switch, turns: Turns::new(PLACES), probes, owners }
+    }
+
     /// Moves the board on, to another table where `anew`, and does what it asks for.
     fn turn(&mut self, anew: bool) {
-        let table = anew.then(|| self.switch.table.load_full());
-        for action in self.switch.registry.turn_board(clock::now(), table.as_deref()) {
+        let table = self.switch.table.load_full();
+        if anew {
+            self.turns.retain(|key| table.trunk(key.trunk).is_some());
+        }
+        let mut asked = Vec::new();
+        let board = anew.then_some(&*table);
+        for action in self.switch.registry.turn_board(clock::now(), board) {
             match action.what {
-                Output::Probe => self.waiting.push_back(action.key),
+                Output::Probe => asked.push(action.key),
                 Output::Changed(_) => self.log(&action),
             }
         }
+        self.line_up(&table, asked);
+    }
+
+    /// Has gateways probed as soon as it is their turn.
+    fn line_up(&mut self, table: &RoutingTable, asked: Vec<GatewayKey>) {
+        for key in &asked {
+            let owner = table.trunk(key.trunk).and_then(|trunk| trunk.tenant);
+            self.turns.push(owner, key.clone());
+        }
         self.begin_probes();
+        // One that waits for its turn is not silent.
+        for key in asked.iter().filter(|key| self.turns.waits(key)) {
+            self.switch.registry.note_probe(clock::now(), key, Input::ProbeUnsent);
+        }
     }
 
     fn begin_probes(&mut self) {
-        while self.probes.len() < GATEWAY_PROBES_MAX {
-            let Some(key) = self.waiting.pop_front() else { return };
-            self.probes.spawn(probe(Arc::clone(&self.switch), key));
+        while let Some((owner, key)) = self.turns.begin() {
+            self.switch.registry.note_probe(clock::now(), &key, Input::ProbeBegun);
+            let task = self.probes.spawn(probe(Arc::clone(&self.switch), key));
+            self.owners.insert(task.id(), owner);
         }
+    }
+
+    fn probe_ended(&mut self, id: Id) {
+        if let Some(owner) = self.owners.remove(&id) {
+            self.turns.end(owner);
+        }
+        self.begin_probes();
     }
 
     fn log(&self, action: &Action) {
@@ -359,9 +405,9 @@ mod tests {
     use crate::routing::contents::Contents;
     use crate::routing::health::AliveCodes;
     use crate::routing::outbound::tests::gateway;
+    use crate::routing::outbound::tests::tenant_id;
     use crate::routing::outbound::tests::trunk;
     use crate::routing::outbound::tests::trunk_id;
-    use crate::routing::table::RoutingTable;
     use crate::types::id::TrunkId;
     use crate::types::transport::Transport;
     use arc_swap::ArcSwap;
@@ -475,6 +521,80 @@ mod tests {
         assert_eq!(server.asked(), 0);
         let said = ask(&switch, &key(2)).await;
         assert!(server.asked() > 0, "the operator's: {said:?}");
+    }
+
+    #[tokio::test]
+    async fn mute_gateways_of_a_tenant_hold_up_no_probe_of_others() {
+        let switch = idle(Arc::new(Nobody), 21_416..=21_419);
+        let trunks = [(1, None), (2, Some(1)), (3, Some(2))]
+            .map(|(id, owner)| Trunk { tenant: owner.map(tenant_id), ..trunk(id, |_| {}) });
+        let contents = Contents { trunks: trunks.into(), ..Contents::default() };
+        let table = RoutingTable::new(contents);
+        let mut watching = Watching::new(Arc::new(switch));
+        let keys = |trunk, count: usize| {
+            let name = |n: usize| format!("g{n}").parse().unwrap();
+            let key = |n| GatewayKey { trunk: trunk_id(trunk), gateway: name(n) };
+            (0..count).map(key).collect::<Vec<_>>()
+        };
+        // None of them is over before this waits for one.
+        watching.line_up(&table, keys(2, 6_400));
+        let mut under_way = GATEWAY_PROBES_OF_TENANT_MAX;
+        assert_eq!(watching.probes.len(), under_way);
+        for (trunk, count) in [(1, 100), (3, 10)] {
+            watching.line_up(&table, keys(trunk, count));
+            under_way += count;
+            assert_eq!(watching.probes.len(), under_way, "all at once");
+        }
+        // Each place that is given back is the next one's.
+        while let Some(ended) = watching.probes.join_next_with_id().await {
+            watching.probe_ended(ended.expect("no fault").0);
+        }
+        assert!(watching.owners.is_empty());
+        assert!(!keys(2, 6_400).iter().any(|key| watching.turns.waits(key)));
+    }
+
+    /// One that waits for its turn for longer than an answer may take is as well as before.
+    #[tokio::test]
+    async fn a_gateway_is_not_silent_while_its_probe_waits() {
+        let mut switch = idle(Arc::new(Nobody), 21_420..=21_423);
+        let mut own = trunk(1, |outbound| {
+            outbound.gateways = (0..2 * GATEWAY_PROBES_OF_TENANT_MAX)
+                .map(|n| gateway(&format!("g{n}"), 1))
+                .collect();
+            outbound.health.probing = Some(Probing {
+                interval: Duration::from_secs(1),
+                timeout: Duration::from_secs(1),
+                down_after: 1,
+                up_after: 1,
+                alive: AliveCodes::Any,
+                request_user: String::new(),
+            });
+        });
+        own.tenant = Some(tenant_id(1));
+        let contents = Contents { trunks: vec![own], ..Contents::default() };
+        switch.table = Arc::new(ArcSwap::from_pointee(RoutingTable::new(contents)));
+        let mut watching = Watching::new(Arc::new(switch));
+        let down = |watching: &Watching, late: Duration| {
+            let all = watching.switch.registry.gateways(clock::now() + late);
+            all.into_iter().filter(|(_, state)| *state == Availability::Down).count()
+        };
+        let table = watching.switch.table.load_full();
+        let board = |watching: &Watching, late: Duration| {
+            let later = clock::now() + late;
+            watching.switch.registry.turn_board(later, Some(&*table))
+        };
+        let late = Duration::from_secs(2);
+        board(&watching, Duration::ZERO);
+        let asked: Vec<_> = board(&watching, late).into_iter().map(|action| action.key).collect();
+        assert_eq!(asked.len(), 2 * GATEWAY_PROBES_OF_TENANT_MAX);
+        watching.line_up(&table, asked);
+        assert_eq!(watching.probes.len(), GATEWAY_PROBES_OF_TENANT_MAX);
+        drop(board(&watching, 10 * late));
+        assert_eq!(
+            down(&watching, 10 * late),
+            GATEWAY_PROBES_OF_TENANT_MAX,
+            "those that were asked"
+        );
     }
 
     #[test]

@@ -46,5 +46,6 @@ pub mod switch;
 pub mod trace;
 pub mod trunk_states;
 mod turned_away;
+mod turns;
 pub mod wav;
 pub mod way;

@@ -81,6 +81,7 @@ impl GatewayAddresses {
                 self.rest_of(address).throttle(now, retry_after.unwrap_or(cooldown));
             }
             Input::Started
+            | Input::ProbeBegun
             | Input::ProbeAnswered { .. }
             | Input::ProbeFailed
             | Input::ProbeUnsent

@@ -143,6 +143,7 @@ impl GatewayBoard {
                 rest().map(|rest| Input::Throttled { retry_after: Some(rest) })
             }
             Input::Started
+            | Input::ProbeBegun
             | Input::ProbeAnswered { .. }
             | Input::ProbeFailed
             | Input::ProbeUnsent

@@ -59,6 +59,8 @@ impl AliveCodes {
 pub enum Input {
     /// It begins to be watched.
     Started,
+    /// A probe is sent, be it later than it was asked for: the time for its answer begins.
+    ProbeBegun,
     /// A probe was answered.
     ProbeAnswered {
         /// The status.
@@ -68,7 +70,8 @@ pub enum Input {
     },
     /// A probe was not answered, or there was no way to send it.
     ProbeFailed,
-    /// A probe was not sent for want of room here, or for a fault of ours: that says nothing of the gateway.
+    /// A probe was not sent for want of room here, or for a fault of ours: that says nothing of the gateway. Where it only
+    /// waits for its turn, [`Self::ProbeBegun`] comes later.
     ProbeUnsent,
     /// A call is sent to it.
     CallSent,
@@ -231,6 +234,7 @@ impl GatewayHealth {
         let before = self.availability(now);
         match input {
             Input::Started => self.schedule(now, true),
+            Input::ProbeBegun => self.probe_begun(now),
             Input::ProbeAnswered { status, retry_after } => {
                 self.probe_answered(now, status, retry_after);
             }
@@ -266,6 +270,12 @@ impl GatewayHealth {
 
     fn pause(&self, wish: Option<Duration>) -> Duration {
         wish.unwrap_or(self.policy.cooldown)
+    }
+
+    fn probe_begun(&mut self, now: Moment) {
+        if let Some(probing) = &self.policy.probing {
+            (self.probe_at, self.answer_by) = (None, Some(now + probing.timeout));
+        }
     }
 
     fn probe_answered(&mut self, now: Moment, status: u16, retry_after: Option<Duration>) {
@@ -522,6 +532,41 @@ mod tests {
         }
         // It is no answer either: the silences before still count.
         assert_eq!(watch.probe(None), Availability::Down);
+    }
+
+    #[test]
+    fn the_time_for_an_answer_begins_when_a_probe_is_sent_however_late() {
+        let mut watch = Watch::new(Some(probing(AliveCodes::Any)));
+        for silences in 1..=3 {
+            while !watch.out.contains(&Output::Probe) {
+                watch.wait();
+            }
+            watch.out.clear();
+            // There is no place for it for longer than it may take.
+            watch.tell(Input::ProbeUnsent);
+            watch.now += Duration::from_secs(20);
+            assert_eq!(watch.health.availability(watch.now), Availability::Ready);
+            watch.tell(Input::ProbeBegun);
+            assert_eq!(watch.wait(), 4_000);
+            let is_down = watch.health.availability(watch.now) == Availability::Down;
+            assert_eq!(is_down, silences == 3, "{silences}");
+        }
+        for answers in 1..=2 {
+            while !watch.out.contains(&Output::Probe) {
+                watch.wait();
+            }
+            watch.out.clear();
+            watch.tell(Input::ProbeUnsent);
+            watch.now += Duration::from_secs(20);
+            watch.tell(Input::ProbeBegun);
+            watch.tell(Input::ProbeAnswered { status: 200, retry_after: None });
+            let is_ready = watch.health.availability(watch.now) == Availability::Ready;
+            assert_eq!(is_ready, answers == 2, "{answers}");
+        }
+        let policy = HealthPolicy { probing: None, cooldown: Duration::from_secs(30) };
+        watch.health.set_policy(watch.now, policy);
+        watch.tell(Input::ProbeBegun);
+        assert_eq!(watch.health.deadline(), None, "nobody waits for it any more");
     }
 
     #[test]

@@ -418,6 +418,10 @@ pub const GATEWAY_RESTS_MAX: usize = 64;
 pub const RESTING_PEERS_MAX: usize = 1_024;
 /// OPTIONS to gateways under way at once. Over it: the next waits for one of them to end.
 pub const GATEWAY_PROBES_MAX: usize = 256;
+/// Of them, to gateways of tenants' trunks. Over it: as above, while those of the operator go on.
+pub const GATEWAY_PROBES_OF_TENANTS_MAX: usize = GATEWAY_PROBES_MAX / 4 * 3;
+/// Of them, to gateways of one tenant's trunks. Over it: its next waits for one of its own to end.
+pub const GATEWAY_PROBES_OF_TENANT_MAX: usize = GATEWAY_PROBES_MAX / 16;
 /// Names of one trunk's `inbound.source_dns`. Over it: refused by `tandem check`.
 pub const TRUNK_SOURCE_NAMES_MAX: usize = 16;
 /// Names of all trunks' `inbound.source_dns` that are kept up to date. Over it: the rest is not looked up.
