@@ -424,10 +424,15 @@ pub const GATEWAY_PROBES_OF_TENANTS_MAX: usize = GATEWAY_PROBES_MAX / 4 * 3;
 pub const GATEWAY_PROBES_OF_TENANT_MAX: usize = GATEWAY_PROBES_MAX / 16;
 /// Names of one trunk's `inbound.source_dns`. Over it: refused by `tandem check`.
 pub const TRUNK_SOURCE_NAMES_MAX: usize = 16;
-/// Names of all trunks' `inbound.source_dns` that are kept up to date. Over it: the rest is not looked up.
+/// Names of all trunks' `inbound.source_dns` that are kept up to date: the operator's, then one of each tenant after the
+/// other. Over it: the rest is not looked up.
 pub const SOURCE_NAMES_MAX: usize = 4_096;
 /// Of them, looked up at once. Over it: the next waits for one of them to end.
 pub const SOURCE_LOOKUPS_MAX: usize = 16;
+/// Of them, for tenants' trunks. Over it: as above, while those of the operator go on.
+pub const SOURCE_LOOKUPS_OF_TENANTS_MAX: usize = SOURCE_LOOKUPS_MAX / 4 * 3;
+/// Of them, for one tenant's trunks. Over it: its next waits for one of its own to end.
+pub const SOURCE_LOOKUPS_OF_TENANT_MAX: usize = SOURCE_LOOKUPS_MAX / 4;
 /// Trunks whose keep-alive datagrams are being sent at once. Over it: the round is left out.
 pub const KEEPALIVE_ROUNDS_MAX: usize = 64;
 /// Addresses of one trunk that get keep-alive datagrams. Over it: the rest gets none.
