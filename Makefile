@@ -4,6 +4,7 @@
 #   make test   everything a change must pass, with real peers (PostgreSQL, SIPp)
 #   make lint   format and clippy only
 #   make bench  the Criterion benchmarks
+#   make dist   the program as it is shipped, target/dist/tandem: watched at work, then built for what was seen
 #
 # DEMO_ARGS is handed to `tandem demo`, for instance: make demo DEMO_ARGS="--sip 127.0.0.1:5070"
 
@@ -12,7 +13,7 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 DEMO_ARGS ?=
 
-.PHONY: demo test lint bench setup-build setup-test
+.PHONY: demo test lint bench dist setup-build setup-test
 
 # A release build: the figures of the demo's call are then those of the real thing. The first build
 # takes some minutes, later ones seconds.
@@ -29,6 +30,9 @@ lint:
 
 bench: setup-build
 	cargo bench --locked
+
+dist:
+	@scripts/dist
 
 setup-build:
 	@scripts/setup build

@@ -3,8 +3,7 @@
     python3 benches/load/call-cost.py SWITCH RESPONDER [RATE [CALLS [ROUNDS]]]
 
 SWITCH and RESPONDER are programs: a `tandem` and an `examples/bare_responder` of the same profile. SIPp calls the demo's tone
-(+15550102) and hangs up at once, and calls the responder, a SIPp that answers, and Kamailio likewise, in turn: as a proxy with transactions
-before that SIPp, and as one that answers itself and keeps nothing. The processor time of all threads of the program that is called (of all processes
+(+15550102) and hangs up at once, and calls the responder, a SIPp that answers, and a Kamailio that answers and keeps nothing likewise, in turn. The processor time of all threads of the program that is called (of all processes
 of Kamailio) is read from /proc before and after; PostgreSQL's and the calling SIPp's are not in it. Seconds differ between machines, and between hours of a
 shared one, by more than a factor of two; how many times the others' it is differs less.
 """
@@ -28,7 +27,7 @@ KAMAILIO = shutil.which("kamailio") or "/usr/sbin/kamailio"
 
 def spent(pid, port):
     """CPU seconds of a program by thread. Only Kamailio works in several processes; a switch has PostgreSQL beside it."""
-    return {"all": family_processor_s(pid)} if port in (5070, 5071) else processor_s(pid)
+    return {"all": family_processor_s(pid)} if port == 5070 else processor_s(pid)
 
 
 def calls(pid, port, rate, count, folder):
@@ -49,23 +48,19 @@ def main():
     switch, responder = sys.argv[1:3]
     rate, count, rounds = [*map(int, sys.argv[3:6]), *(500, 8000, 3)[len(sys.argv) - 3:]]
     with tempfile.TemporaryDirectory() as folder:
-        uas = ["sipp", "-sn", "uas", "-i", "127.0.0.1", "-p", "5090", "-nostdin"]
-        proxy = [KAMAILIO, "-f", os.path.join(os.path.dirname(os.path.abspath(__file__)), "proxy.cfg"), "-DD", "-E", "-Y", folder]
+        stateless = os.path.join(os.path.dirname(os.path.abspath(__file__)), "stateless.cfg")
         started = {}
         peers = {
             "the switch": (5060, [switch, "demo", "--data-dir", f"{folder}/demo", "--rtp-ports", "2000-32767"]),
             "the responder": (5080, [responder, "127.0.0.1:5080"]),
-            "SIPp's server": (5090, uas),
-            "Kamailio before it": (5070, proxy),
-            "Kamailio alone": (5071, None),
+            "SIPp's server": (5090, ["sipp", "-sn", "uas", "-i", "127.0.0.1", "-p", "5090", "-nostdin"]),
+            "Kamailio": (5070, [KAMAILIO, "-f", stateless, "-DD", "-E", "-Y", folder]),
         }
         # The database of the demo runs as another user.
         os.chmod(folder, 0o755)
-        for name, (_, command) in peers.items():
-            if command:
-                started[name] = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        started["Kamailio alone"] = started["Kamailio before it"]
         try:
+            for name, (_, command) in peers.items():
+                started[name] = subprocess.Popen(command, cwd=folder, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             time.sleep(15)
             sums = {name: [] for name in peers}
             for _ in range(rounds):
@@ -80,9 +75,9 @@ def main():
             others = ", ".join(f"{own / value:.1f} times {name} ({value:.3f})" for name, value in middle.items())
             print(f"in the middle {own:.3f}: {others}")
         finally:
-            for program in set(started.values()):
+            for program in started.values():
                 program.terminate()
-            for program in set(started.values()):
+            for program in started.values():
                 program.wait()
 
 

@@ -4,8 +4,6 @@ use crate::sip::message::peek;
 use crate::types::limit::SIP_LET_IN_MAX;
 use crate::types::moment::Moment;
 use std::hash::BuildHasher;
-use std::hash::Hash;
-use std::hash::Hasher;
 use std::hash::RandomState;
 use std::sync::Mutex;
 use std::sync::MutexGuard;
@@ -50,9 +48,7 @@ impl LetIn {
 
     /// The name of an INVITE with this Call-ID: by that, its first Via, which has the branch, and CSeq.
     pub(super) fn name_of(&self, invite: &[u8], call_id: &[u8]) -> InviteName {
-        let mut hasher = self.hash.build_hasher();
-        (call_id, peek::via_and_cseq_of(invite)).hash(&mut hasher);
-        InviteName(hasher.finish())
+        InviteName(self.hash.hash_one((call_id, peek::via_and_cseq_of(invite))))
     }
 
     /// Takes note that an INVITE was let in.
