@@ -53,6 +53,8 @@ pub struct AgentStream {
     took_over: bool,
     /// The agent was heard over the present connection.
     spoke: bool,
+    /// The caller stopped speaking, and nothing was heard of the agent since.
+    is_awaited: bool,
     /// It wants its audio to wait.
     held: bool,
     /// How often it broke.
@@ -121,6 +123,7 @@ impl AgentStream {
             answered: false,
             took_over: false,
             spoke: false,
+            is_awaited: false,
             held: false,
             breaks: 0,
             words_due: None,
@@ -193,12 +196,6 @@ impl AgentStream {
             State::Draining { until } => until,
             State::Idle | State::Over => None,
         }
-    }
-
-    /// Whether [`Input::Level`] is wanted.
-    #[must_use]
-    pub fn wants_level(&self) -> bool {
-        self.state == State::Open && self.dialect.wants_level()
     }
 
     fn idle(&mut self, now: Moment, input: Input<'_>, out: &mut Vec<Output>) -> State {

@@ -387,9 +387,13 @@ impl Task {
         self.tell(event).await;
     }
 
+    /// The call was answered: before this script began, or since.
+    fn is_answered(&self) -> bool {
+        self.is_answered || self.interpreter.is_answered()
+    }
+
     fn form(&self, answers: &Answers) -> Form {
-        let is_answered = self.is_answered || self.interpreter.is_answered();
-        let status = if is_answered { "in-progress" } else { "ringing" };
+        let status = if self.is_answered() { "in-progress" } else { "ringing" };
         let mut form = self.facts.form(status);
         answers.write(&mut form, &self.recordings);
         form
@@ -401,7 +405,7 @@ impl Task {
                 let mut watch = self.watch(&address);
                 let is_open = watch.as_mut().is_some_and(|watch| !watch.admits());
                 // Who is talking already is not left for that.
-                if is_open && !self.is_answered {
+                if is_open && !self.is_answered() {
                     metric::counter(Counter::AgentsSkipped).increment(1);
                     let skipped = Err(ScriptError::skipped(address));
                     return self.own.push_back(Input::Script(job, skipped));

@@ -64,7 +64,7 @@ impl AgentStream {
             return lost(cause, out);
         }
         self.breaks += 1;
-        (self.spoke, self.words_due) = (false, None);
+        (self.spoke, self.is_awaited, self.words_due) = (false, false, None);
         // What is played of them still would be told to another connection.
         self.marks.clear();
         self.release(out);
@@ -152,7 +152,7 @@ impl AgentStream {
     pub(super) fn expect_words(&mut self, now: Moment) {
         if let Some(limit) = self.faults.silence
             && self.answered
-            && !self.spoke
+            && (!self.spoke || self.is_awaited)
             && !self.liveness.deaf
             && self.state == State::Open
         {
@@ -163,17 +163,17 @@ impl AgentStream {
     /// The caller stopped speaking and waits, or does not any more: an agent has as long for each answer as for its first
     /// words, which are due whatever the caller does.
     pub(super) fn caller_waits(&mut self, now: Moment, waits: bool) {
-        if let Some(limit) = self.faults.silence.filter(|_| waits && self.answered) {
-            self.words_due.get_or_insert(now + limit);
-        } else if !waits && self.spoke {
+        self.is_awaited = waits;
+        if waits {
+            self.expect_words(now);
+        } else if self.spoke {
             self.words_due = None;
         }
     }
 
     /// The agent said something, or asked for something, over its present connection.
     pub(super) const fn heard_words(&mut self) {
-        self.spoke = true;
-        self.words_due = None;
+        (self.spoke, self.is_awaited, self.words_due) = (true, false, None);
     }
 
     /// What was queued in the link before will not be played: whatever waited for that waits no more.

@@ -189,6 +189,12 @@ impl AgentStream {
         Some(audio)
     }
 
+    /// Whether [`Input::Level`](crate::agent::session::Input::Level) is wanted.
+    #[must_use]
+    pub fn wants_level(&self) -> bool {
+        self.state == State::Open && self.dialect.wants_level()
+    }
+
     /// Has the processor fetch what 20 ms of audio need, one way or the other.
     pub fn fetch(&self) {
         fetch(&self.state);

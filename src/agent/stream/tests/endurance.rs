@@ -276,6 +276,33 @@ fn an_agent_that_nobody_reads_is_not_taken_for_silent() {
 }
 
 #[test]
+fn an_answer_is_not_due_from_an_agent_that_nobody_reads_and_is_once_it_is_read() {
+    let limit = Duration::from_secs(4);
+    for is_read in [true, false] {
+        let mut lab = Lab::new();
+        let faults = FaultPolicy { silence: Some(limit), ..FaultPolicy::USUAL };
+        lab.stream = lab.stream.enduring(faults, None);
+        for input in [Input::Started, Input::Connected, Input::CallAnswered] {
+            lab.put(input);
+        }
+        lab.text(r#"{"event":"media","media":{"payload":"AAEC"}}"#);
+        // Its answer is a long message, for which there is no room when the caller stops speaking or a moment later.
+        let both = [Input::CallerWaits(true), Input::PlayoutFull];
+        for input in both.into_iter().cycle().skip(usize::from(is_read)).take(2) {
+            lab.put(input);
+        }
+        lab.take();
+        for _ in 0..5 {
+            assert_eq!(lab.wait(), PING_INTERVAL);
+        }
+        assert!(lab.take().iter().all(|output| *output == Output::Ping));
+        lab.put(Input::PlayoutRoom);
+        assert_eq!(lab.wait(), limit, "from when it can be heard");
+        assert_eq!(lab.take().first(), Some(&Output::Interrupted(HangupCause::AgentSilent)));
+    }
+}
+
+#[test]
 fn an_agent_that_is_read_again_while_it_is_dialled_anew_answers_pings() {
     let mut lab = Lab::enduring();
     lab.put(Input::PlayoutFull);
