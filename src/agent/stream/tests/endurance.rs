@@ -247,6 +247,18 @@ fn an_agent_may_stay_silent_where_the_profile_has_no_limit() {
     assert_eq!((lab.wait(), lab.take()), (PING_INTERVAL, vec![Output::Ping]));
 }
 
+/// Nothing is due of an agent that nobody reads but pings, and once it is read words are within `limit`.
+fn check_due_once_read(lab: &mut Lab, limit: Duration) {
+    lab.take();
+    for _ in 0..5 {
+        assert_eq!(lab.wait(), PING_INTERVAL);
+    }
+    assert!(lab.take().iter().all(|output| *output == Output::Ping));
+    lab.put(Input::PlayoutRoom);
+    assert_eq!(lab.wait(), limit, "from when it can be heard");
+    assert_eq!(lab.take().first(), Some(&Output::Interrupted(HangupCause::AgentSilent)));
+}
+
 #[test]
 fn an_agent_that_nobody_reads_is_not_taken_for_silent() {
     let limit = Duration::from_secs(4);
@@ -264,14 +276,7 @@ fn an_agent_that_nobody_reads_is_not_taken_for_silent() {
             lab.put(Input::PlayoutFull);
             lab.put(Input::CallAnswered);
         }
-        lab.take();
-        for _ in 0..5 {
-            assert_eq!(lab.wait(), PING_INTERVAL);
-        }
-        assert!(lab.take().iter().all(|output| *output == Output::Ping));
-        lab.put(Input::PlayoutRoom);
-        assert_eq!(lab.wait(), limit, "from when it can be heard");
-        assert_eq!(lab.take().first(), Some(&Output::Interrupted(HangupCause::AgentSilent)));
+        check_due_once_read(&mut lab, limit);
     }
 }
 
@@ -291,14 +296,7 @@ fn an_answer_is_not_due_from_an_agent_that_nobody_reads_and_is_once_it_is_read()
         for input in both.into_iter().cycle().skip(usize::from(is_read)).take(2) {
             lab.put(input);
         }
-        lab.take();
-        for _ in 0..5 {
-            assert_eq!(lab.wait(), PING_INTERVAL);
-        }
-        assert!(lab.take().iter().all(|output| *output == Output::Ping));
-        lab.put(Input::PlayoutRoom);
-        assert_eq!(lab.wait(), limit, "from when it can be heard");
-        assert_eq!(lab.take().first(), Some(&Output::Interrupted(HangupCause::AgentSilent)));
+        check_due_once_read(&mut lab, limit);
     }
 }
 
