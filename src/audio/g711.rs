@@ -62,6 +62,15 @@ pub const fn alaw_decode(byte: u8) -> i16 {
     (if code & 0x80 != 0 { magnitude } else { -magnitude }) as i16
 }
 
+/// The linear sample of a byte of either law.
+#[must_use]
+pub const fn sample(law: Law, byte: u8) -> i16 {
+    match law {
+        Law::Mu => ulaw_decode(byte),
+        Law::A => alaw_decode(byte),
+    }
+}
+
 /// Decodes to `out`, as far as the shorter of the two goes.
 pub fn decode(law: Law, encoded: &[u8], out: &mut [i16]) {
     let table = match law {
@@ -128,10 +137,7 @@ const fn linear_table(law: Law) -> [i16; 256] {
     let mut table = [0; 256];
     let mut byte = 0;
     while byte < 256 {
-        table[byte] = match law {
-            Law::Mu => ulaw_decode(byte as u8),
-            Law::A => alaw_decode(byte as u8),
-        };
+        table[byte] = sample(law, byte as u8);
         byte += 1;
     }
     table

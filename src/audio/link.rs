@@ -1,11 +1,13 @@
 //! The link between a media thread and an agent's task: caller audio one way, agent audio with its
 //! marks the other, and `clear`, which overtakes everything queued.
 //!
-//! Audio is G.711 µ-law at 8 kHz both ways, or samples at 16 kHz where the agent and the caller's codec have
-//! them. It is counted in units of 8 kHz: a byte of µ-law, two samples at 16 kHz. Each way is a ring with one producer and one consumer,
-//! so neither end ever waits for the other. The media end neither allocates nor frees: emptied
-//! segments go back to the agent's end as a chain, which reuses or drops them.
+//! Audio is G.711 at 8 kHz both ways, or samples at 16 kHz where the agent and the caller's codec have
+//! them. It is counted in units of 8 kHz: a byte of G.711, two samples at 16 kHz. A link has one law of G.711 for good, that
+//! of the agent it is made for; who else comes to its agent's end and speaks the other has it turned there. Each way is a
+//! ring with one producer and one consumer, so neither end ever waits for the other. The media end neither allocates nor
+//! frees: emptied segments go back to the agent's end as a chain, which reuses or drops them.
 
+use crate::audio::g711;
 use crate::audio::link::emptied::Emptied;
 use crate::audio::link::frames::FramesOut;
 use crate::audio::link::notice::Notice;
@@ -14,6 +16,7 @@ use crate::audio::link::queue::ALONE_MAX;
 use crate::audio::link::queue::PLACES_MAX;
 use crate::audio::link::queue::QueueIn;
 use crate::audio::link::queue::Waiting;
+use crate::types::codec::Law;
 use crate::types::limit::AGENT_CHUNK_BYTES_MAX;
 use crate::types::limit::AGENT_ITEMS_MAX;
 use crate::types::limit::AGENT_MARKS_MAX;
@@ -41,7 +44,7 @@ pub use crate::audio::link::event::LinkEvent;
 pub use crate::audio::link::media_end::MediaEnd;
 pub use crate::audio::link::segment::Segment;
 
-/// Bytes of one frame of caller audio: 20 ms of µ-law at 8 kHz.
+/// Bytes of one frame of caller audio: 20 ms of G.711 at 8 kHz.
 pub const FRAME_BYTES: usize = 160;
 
 /// Units of audio in a millisecond.
@@ -71,24 +74,30 @@ const NEWS: u64 = 2;
 /// Larger segments, of an agent that sends faster than it is played, are not kept for reuse.
 const SPARE_BYTES_MAX: usize = 2_000;
 
-/// A new link to an agent that hears 8 kHz. The media end goes to the media thread, the agent's end to the agent's
-/// task.
+/// A new link to an agent that hears 8 kHz, of µ-law. The media end goes to the media thread, the agent's end to the
+/// agent's task.
 #[must_use]
 pub fn link() -> (MediaEnd, AgentEnd) {
-    linked(false, &Room::USUAL)
+    link_of(Law::Mu)
+}
+
+/// The same of a law, that of the agent.
+#[must_use]
+pub fn link_of(law: Law) -> (MediaEnd, AgentEnd) {
+    linked(false, law, &Room::USUAL)
 }
 
 /// The same to an agent that says at once what it has to say, and waits with the rest until that was played: what it
 /// gives beyond the room waits with its task.
 #[must_use]
 pub fn short_link() -> (MediaEnd, AgentEnd) {
-    linked(false, &Room::SHORT)
+    linked(false, Law::Mu, &Room::SHORT)
 }
 
 /// A new link to an agent that hears 16 kHz where the caller's codec has them.
 #[must_use]
 pub fn wide_link() -> (MediaEnd, AgentEnd) {
-    linked(true, &Room::USUAL)
+    linked(true, Law::Mu, &Room::USUAL)
 }
 
 /// What has room on a link.
@@ -109,9 +118,9 @@ impl Room {
     };
 }
 
-fn linked(is_wide: bool, room: &Room) -> (MediaEnd, AgentEnd) {
+fn linked(is_wide: bool, law: Law, room: &Room) -> (MediaEnd, AgentEnd) {
     let (items_in, items_out) = queue::ring(room.places);
-    let (frames_in, frames_out) = frames::ring(is_wide);
+    let (frames_in, frames_out) = frames::ring(is_wide, law);
     let (notices_in, notices_out) = notices::ring(room.notices);
     let shared = Arc::new(Shared::default());
     let media = MediaEnd {
@@ -217,10 +226,23 @@ pub struct AgentEnd {
 }
 
 impl AgentEnd {
-    /// Queues µ-law audio. Returns how many bytes were taken; fewer than given, down to 0, when the
-    /// queue is full: keep the rest, stop reading from the agent and try again after the next event.
-    pub fn push_audio(&mut self, ulaw: &[u8]) -> usize {
-        self.push(ulaw, false)
+    /// Says in which law of G.711 is spoken and heard at this end from now on; µ-law until then. Where the link has the
+    /// other, each byte is turned.
+    pub const fn speak(&mut self, law: Law) {
+        self.frames.speak(law);
+    }
+
+    /// The law that is spoken at this end.
+    #[must_use]
+    pub const fn spoken(&self) -> Law {
+        self.frames.laws().0
+    }
+
+    /// Queues audio of G.711, of the law that is [spoken](Self::speak) here. Returns how many bytes were taken; fewer than
+    /// given, down to 0, when the queue is full: keep the rest, stop reading from the agent and try again after the next
+    /// event.
+    pub fn push_audio(&mut self, encoded: &[u8]) -> usize {
+        self.push(encoded, false)
     }
 
     /// The same of pairs of samples at 16 kHz, of 16 bits with the lesser byte first. What is no whole pair at the
@@ -230,6 +252,7 @@ impl AgentEnd {
     }
 
     fn push(&mut self, bytes: &[u8], wide: bool) -> usize {
+        let (spoken, law) = self.frames.laws();
         let mut rest = bytes;
         while !rest.is_empty() && self.queued_ms() < AGENT_PLAYOUT_MS_MAX {
             let Some(segment) = self.open_segment(Some(wide)) else { break };
@@ -239,7 +262,11 @@ impl AgentEnd {
             if now.is_empty() {
                 break;
             }
+            let begin = segment.bytes.len();
             segment.bytes.extend_from_slice(now);
+            if !wide {
+                g711::convert(spoken, law, segment.bytes.get_mut(begin..).unwrap_or_default());
+            }
             rest = later;
             self.hand_over_if_due();
         }
@@ -319,7 +346,7 @@ impl AgentEnd {
         }
     }
 
-    /// The same, but that 20 ms of µ-law are given to `hear` where they lie: they are most of what comes, and are not
+    /// The same, but that 20 ms of G.711 are given to `hear` where they lie: they are most of what comes, and are not
     /// copied for it.
     pub fn next_or_hear(&mut self, hear: impl FnOnce(&[u8; FRAME_BYTES])) -> Option<Came> {
         // Before it is looked: what is done meanwhile counts as news of the next time.
@@ -562,6 +589,36 @@ mod tests {
         got.extend(drain(&mut media));
         assert_eq!(got, sent);
         assert_eq!(agent.queued_ms(), 0);
+    }
+
+    #[test]
+    fn every_code_goes_both_ways_as_it_is_but_for_who_speaks_another_law_than_the_link() {
+        let codes: Vec<u8> = (0..5).flat_map(|_| 0..=u8::MAX).collect();
+        for law in [Law::Mu, Law::A] {
+            for spoken in [Law::Mu, Law::A] {
+                let (mut media, mut agent) = link_of(law);
+                assert_eq!((media.law(), agent.spoken()), (law, Law::Mu));
+                agent.speak(spoken);
+                assert_eq!(agent.push_audio(&codes), codes.len());
+                let mut turned = codes.clone();
+                g711::convert(spoken, law, &mut turned);
+                assert_eq!(drain(&mut media), turned);
+                for frame in codes.as_chunks::<FRAME_BYTES>().0 {
+                    let mut turned = *frame;
+                    g711::convert(law, spoken, &mut turned);
+                    assert!(media.push_frame(frame));
+                    assert_eq!(agent.next(), Some(LinkEvent::Audio(turned)));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn samples_at_16_khz_have_no_law() {
+        let (mut media, mut agent) = wide_link();
+        agent.speak(Law::A);
+        assert_eq!(agent.push_wide(&[0x12; 640]), 640);
+        assert_eq!(media.pop().map(|segment| segment.bytes.clone()), Some(vec![0x12; 640]));
     }
 
     #[test]

@@ -6,8 +6,9 @@ use crate::audio::link::FRAME_BYTES;
 /// What the agent's task learns from the media thread.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum LinkEvent {
-    /// The next 20 ms of the caller, µ-law. One comes every 20 ms for as long as the session lives,
-    /// silence where the caller sent nothing.
+    /// The next 20 ms of the caller, G.711 of the law that is spoken at the agent's end
+    /// ([`AgentEnd::speak`](crate::audio::link::AgentEnd::speak)). One comes every 20 ms for as long as the session
+    /// lives, silence where the caller sent nothing.
     Audio([u8; FRAME_BYTES]),
     /// The same at 16 kHz: the caller's codec has them, and hears what the agent says at that rate.
     WideAudio(Box<WidePcm>),
@@ -50,7 +51,7 @@ pub enum LinkEvent {
 /// What came over a link, but for what was heard where it lay.
 #[derive(Debug)]
 pub enum Came {
-    /// 20 ms of µ-law, which were given to who hears them.
+    /// 20 ms of G.711, which were given to who hears them.
     Heard,
     /// Something else.
     Event(LinkEvent),

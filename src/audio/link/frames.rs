@@ -1,13 +1,15 @@
 //! The way of the caller's audio to an agent: a frame for each 20 ms of the call, whatever room there is.
 
-use crate::audio::frame::SILENCE;
 use crate::audio::frame::WIDE_SAMPLES;
 use crate::audio::frame::WidePcm;
+use crate::audio::frame::silence;
+use crate::audio::g711;
 use crate::audio::link::Came;
 use crate::audio::link::FRAME_BYTES;
 use crate::audio::link::LinkEvent;
 use crate::types::cache::fetch;
 use crate::types::cache::fetch_counters;
+use crate::types::codec::Law;
 use crate::types::limit::AGENT_FRAMES_MAX;
 use rtrb::Consumer;
 use rtrb::Producer;
@@ -43,6 +45,8 @@ pub(super) struct FramesIn {
     ring: RingIn,
     /// Frames so far, those that found no room too.
     pushed: u32,
+    /// That of the link.
+    law: Law,
 }
 
 /// A ring of frames of both rates, in places of the greater, or of the lesser rate alone.
@@ -58,6 +62,10 @@ pub(super) struct FramesOut {
     ring: RingOut,
     /// Frames so far, those that had found no room too.
     given: u32,
+    /// That of the link.
+    law: Law,
+    /// That of who has the agent's end.
+    spoken: Law,
 }
 
 #[derive(Debug)]
@@ -67,7 +75,7 @@ enum RingOut {
 }
 
 /// A ring of both rates, or of the lesser alone.
-pub(super) fn ring(is_wide: bool) -> (FramesIn, FramesOut) {
+pub(super) fn ring(is_wide: bool, law: Law) -> (FramesIn, FramesOut) {
     let (into, out) = if is_wide {
         let (into, out) = RingBuffer::new(AGENT_FRAMES_MAX);
         (RingIn::Both(into), RingOut::Both(out))
@@ -75,16 +83,23 @@ pub(super) fn ring(is_wide: bool) -> (FramesIn, FramesOut) {
         let (into, out) = RingBuffer::new(AGENT_FRAMES_MAX);
         (RingIn::Narrow(into), RingOut::Narrow(out))
     };
-    (FramesIn { ring: into, pushed: 0 }, FramesOut { ring: out, given: 0 })
+    // Who says nothing of it knows one law.
+    let spoken = Law::Mu;
+    (FramesIn { ring: into, pushed: 0, law }, FramesOut { ring: out, given: 0, law, spoken })
 }
 
 impl FramesIn {
+    /// The law of what is put in at 8 kHz.
+    pub(super) const fn law(&self) -> Law {
+        self.law
+    }
+
     /// False when there is no room.
-    pub(super) fn push(&mut self, ulaw: &[u8; FRAME_BYTES]) -> bool {
+    pub(super) fn push(&mut self, frame: &[u8; FRAME_BYTES]) -> bool {
         let number = self.number();
         match &mut self.ring {
-            RingIn::Narrow(frames) => frames.push((number, *ulaw)).is_ok(),
-            RingIn::Both(frames) => frames.push((number, Frame::Narrow(*ulaw))).is_ok(),
+            RingIn::Narrow(frames) => frames.push((number, *frame)).is_ok(),
+            RingIn::Both(frames) => frames.push((number, Frame::Narrow(*frame))).is_ok(),
         }
     }
 
@@ -160,14 +175,14 @@ impl RingOut {
         match self {
             Self::Narrow(frames) => {
                 let chunk = frames.read_chunk(1).ok()?;
-                let (_, ulaw) = chunk.as_slices().0.first()?;
-                hear(ulaw);
+                let (_, frame) = chunk.as_slices().0.first()?;
+                hear(frame);
                 chunk.commit_all();
                 Some(Came::Heard)
             }
             Self::Both(frames) => match frames.pop().ok()?.1 {
-                Frame::Narrow(ulaw) => {
-                    hear(&ulaw);
+                Frame::Narrow(frame) => {
+                    hear(&frame);
                     Some(Came::Heard)
                 }
                 Frame::Wide(wide) => Some(Came::Event(LinkEvent::WideAudio(Box::new(wide)))),
@@ -185,9 +200,31 @@ impl FramesOut {
         }
     }
 
-    /// The next 20 ms, which `hear` is given if they are µ-law; silence for each frame that had found no room, so that the
-    /// agent's clock is the call's.
+    /// From now on `law` is what comes out.
+    pub(super) const fn speak(&mut self, law: Law) {
+        self.spoken = law;
+    }
+
+    /// The law that is spoken at this end, and the link's.
+    pub(super) const fn laws(&self) -> (Law, Law) {
+        (self.spoken, self.law)
+    }
+
+    /// The next 20 ms, which `hear` is given if they are G.711, of the law that is spoken at this end; silence for each
+    /// frame that had found no room, so that the agent's clock is the call's.
     pub(super) fn next_or_hear(&mut self, hear: impl FnOnce(&[u8; FRAME_BYTES])) -> Option<Came> {
+        let (spoken, law) = self.laws();
+        if spoken == law {
+            return self.next_as_it_lies(hear);
+        }
+        self.next_as_it_lies(|frame| {
+            let mut turned = *frame;
+            g711::convert(law, spoken, &mut turned);
+            hear(&turned);
+        })
+    }
+
+    fn next_as_it_lies(&mut self, hear: impl FnOnce(&[u8; FRAME_BYTES])) -> Option<Came> {
         let (number, is_wide) = self.ring.peek()?;
         let missing = number.wrapping_sub(self.given);
         if missing > MISSING_MAX {
@@ -201,7 +238,7 @@ impl FramesOut {
         if is_wide {
             return Some(Came::Event(LinkEvent::WideAudio(Box::new([0; WIDE_SAMPLES]))));
         }
-        hear(&SILENCE);
+        hear(&silence(self.law));
         Some(Came::Heard)
     }
 }
@@ -209,6 +246,7 @@ impl FramesOut {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audio::frame::SILENCE;
 
     impl FramesOut {
         /// The next 20 ms as an event.
@@ -227,7 +265,7 @@ mod tests {
 
     #[test]
     fn an_agent_that_does_not_read_costs_frames_not_memory_and_no_time() {
-        let (mut into, mut out) = ring(false);
+        let (mut into, mut out) = ring(false, Law::Mu);
         let taken = (0..100).filter(|_| into.push(&[1; FRAME_BYTES])).count();
         assert_eq!((taken, into.waiting()), (AGENT_FRAMES_MAX, AGENT_FRAMES_MAX));
         assert_eq!(out.next(), Some(LinkEvent::Audio([1; FRAME_BYTES])));
@@ -245,7 +283,7 @@ mod tests {
 
     #[test]
     fn who_did_not_listen_for_long_gets_what_is_said_now() {
-        let (mut into, mut out) = ring(false);
+        let (mut into, mut out) = ring(false, Law::Mu);
         let taken = (0..10_000).filter(|_| into.push(&[1; FRAME_BYTES])).count();
         assert_eq!(taken, AGENT_FRAMES_MAX);
         let before = (0..AGENT_FRAMES_MAX).filter_map(|_| out.next()).count();
@@ -258,7 +296,7 @@ mod tests {
 
     #[test]
     fn frames_of_both_rates_keep_their_order_and_what_is_missing_is_silence_at_the_next_rate() {
-        let (mut into, mut out) = ring(true);
+        let (mut into, mut out) = ring(true, Law::Mu);
         assert!(into.takes_wide());
         assert!(into.push(&[1; FRAME_BYTES]));
         for _ in 1..AGENT_FRAMES_MAX {
@@ -280,8 +318,22 @@ mod tests {
     }
 
     #[test]
+    fn what_is_missing_is_silence_of_the_law_of_the_link() {
+        let (mut into, mut out) = ring(false, Law::A);
+        out.speak(Law::A);
+        let taken = (0..=AGENT_FRAMES_MAX).filter(|_| into.push(&[1; FRAME_BYTES])).count();
+        assert_eq!((taken, into.law()), (AGENT_FRAMES_MAX, Law::A));
+        for _ in 0..AGENT_FRAMES_MAX {
+            assert_eq!(out.next(), Some(LinkEvent::Audio([1; FRAME_BYTES])));
+        }
+        assert!(into.push(&[2; FRAME_BYTES]));
+        assert_eq!(out.next(), Some(LinkEvent::Audio([0xd5; FRAME_BYTES])));
+        assert_eq!(out.next(), Some(LinkEvent::Audio([2; FRAME_BYTES])));
+    }
+
+    #[test]
     fn a_frame_is_heard_where_it_lies_and_its_place_is_free_after_that() {
-        let (mut into, mut out) = ring(false);
+        let (mut into, mut out) = ring(false, Law::Mu);
         let mut heard = Vec::new();
         for round in 0..3 * AGENT_FRAMES_MAX {
             assert!(into.push(&[round as u8; FRAME_BYTES]));

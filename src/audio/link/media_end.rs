@@ -11,6 +11,7 @@ use crate::audio::link::notice::Count;
 use crate::audio::link::notice::Notice;
 use crate::audio::link::notices::NoticesIn;
 use crate::audio::link::queue::QueueOut;
+use crate::types::codec::Law;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::task::Waker;
@@ -27,10 +28,16 @@ pub struct MediaEnd {
 }
 
 impl MediaEnd {
-    /// Gives the agent 20 ms of caller audio, µ-law. False when the agent does not keep up and the
-    /// frame was dropped: it gets silence in its place.
-    pub fn push_frame(&mut self, ulaw: &[u8; FRAME_BYTES]) -> bool {
-        let is_taken = self.frames.push(ulaw);
+    /// The law of G.711 that goes over this link, both ways: that of its agent.
+    #[must_use]
+    pub const fn law(&self) -> Law {
+        self.frames.law()
+    }
+
+    /// Gives the agent 20 ms of caller audio, of the link's [law](Self::law). False when the agent does not keep up and
+    /// the frame was dropped: it gets silence in its place.
+    pub fn push_frame(&mut self, frame: &[u8; FRAME_BYTES]) -> bool {
+        let is_taken = self.frames.push(frame);
         self.tell(is_taken)
     }
 

@@ -13,7 +13,7 @@ pub struct Segment {
     pub epoch: u64,
     /// Its bytes are samples at 16 kHz.
     pub wide: bool,
-    /// µ-law, or pairs of samples of 16 bits.
+    /// G.711 of the link's law, or pairs of samples of 16 bits.
     pub bytes: Vec<u8>,
     /// Marks by the count of this segment's units before them, in order.
     pub marks: Vec<(usize, u64)>,
