@@ -218,13 +218,14 @@ impl Playout {
         self.underruns
     }
 
-    /// The next 20 ms: of an agent that hears 16 kHz, and of the fade behind it, at that rate. While `held`, or when the agent asks for it, audio waits; marks with no
-    /// audio before them do not.
+    /// The next 20 ms, G.711 of the link's law: of an agent that hears 16 kHz, and of the fade behind it, at that rate. While
+    /// `held`, or when the agent asks for it, audio waits; marks with no audio before them do not.
     pub fn tick(&mut self, held: bool) -> Sound {
         self.pay_debts();
         self.tell_turn(held);
         let left_out_ms = std::mem::take(&mut self.left_out_ms);
-        let mut frame = Sound::Law(Law::Mu, self.noise.frame());
+        let law = self.end.law();
+        let mut frame = Sound::Law(law, self.noise.frame(law));
         if self.state == State::Idle {
             // Something is left where the agent was taken away in the middle of a word.
             self.fall_away(&mut frame, 0);
@@ -246,7 +247,7 @@ impl Playout {
         frame
     }
 
-    /// Comfort noise for 20 ms in which the agent is not heard: what it sends meanwhile is dropped, its
+    /// Comfort noise for 20 ms, µ-law, in which the agent is not heard: what it sends meanwhile is dropped, its
     /// marks are told.
     pub fn mute(&mut self) -> Encoded {
         self.tell_turn(true);
@@ -263,7 +264,7 @@ impl Playout {
         self.lull.forget();
         self.last = 0;
         self.interruption = Interruption::None;
-        self.noise.frame()
+        self.noise.frame(Law::Mu)
     }
 
     /// Drops what is queued and tells its marks.
@@ -280,7 +281,7 @@ impl Playout {
             let length = segment.units();
             let dropped = length.saturating_sub(read);
             samples += dropped as u64;
-            is_audible |= interrupted::is_audible(&segment, read);
+            is_audible |= interrupted::is_audible(self.end.law(), &segment, read);
             self.end.consumed(dropped);
             let before = self.utterance_samples;
             if !report_marks(&mut self.end, &mut segment, (length, length), before, |_, _| ()) {
@@ -331,7 +332,7 @@ impl Playout {
                 self.current = Some((segment, 0));
             }
             let Some((segment, read)) = &mut self.current else { continue };
-            let count = fill(frame, *at, segment, *read);
+            let count = fill(frame, *at, (self.end.law(), &**segment), *read);
             *read += count;
             *at += count;
             self.end.consumed(count);
@@ -445,7 +446,7 @@ impl Playout {
             *frame = Sound::Wide(wide);
         } else {
             let mut fading = [0; FADE_SAMPLES];
-            g711::decode(Law::Mu, bytes, &mut fading);
+            g711::decode(self.end.law(), bytes, &mut fading);
             blend(frame, 0, &fading);
         }
         // It does not fall away once more where the agent ends without another word.
@@ -512,9 +513,9 @@ fn report_marks(
     true
 }
 
-/// Fills the frame from unit `at` on with what the segment has from `read` on; how many units that were. The frame
-/// takes the segment's rate, unless it holds sound of 16 kHz already.
-fn fill(frame: &mut Sound, at: usize, segment: &Segment, read: usize) -> usize {
+/// Fills the frame from unit `at` on with what the segment, of the law of its link, has from `read` on; how many units
+/// that were. The frame, which is of that law too, takes the segment's rate, unless it holds sound of 16 kHz already.
+fn fill(frame: &mut Sound, at: usize, (law, segment): (Law, &Segment), read: usize) -> usize {
     let rest = segment.bytes.get(read * segment.unit_bytes()..).unwrap_or_default();
     let count = (rest.len() / segment.unit_bytes()).min(FRAME_SAMPLES.saturating_sub(at));
     match frame {
@@ -536,7 +537,7 @@ fn fill(frame: &mut Sound, at: usize, segment: &Segment, read: usize) -> usize {
                 }
             } else {
                 for (pair, byte) in place.zip(rest) {
-                    *pair = [g711::ulaw_decode(*byte); 2];
+                    *pair = [g711::sample(law, *byte); 2];
                 }
             }
             *frame = Sound::Wide(wide);
@@ -549,7 +550,7 @@ fn fill(frame: &mut Sound, at: usize, segment: &Segment, read: usize) -> usize {
 fn last_before(at: usize, frame: &Sound) -> Option<i16> {
     let last = at.checked_sub(1)?;
     match frame {
-        Sound::Law(_, bytes) => bytes.get(last).map(|byte| g711::ulaw_decode(*byte)),
+        Sound::Law(law, bytes) => bytes.get(last).map(|byte| g711::sample(*law, *byte)),
         Sound::Wide(wide) => wide.get(2 * last + 1).copied(),
     }
 }
@@ -591,6 +592,7 @@ mod tests {
     use crate::audio::link::AgentEnd;
     use crate::audio::link::LinkEvent;
     use crate::audio::link::link;
+    use crate::audio::link::link_of;
     use crate::types::limit::AGENT_MARKS_MAX;
 
     struct Line {
@@ -882,6 +884,70 @@ mod tests {
         assert!((0..4).all(|_| !is_loud(&line.playout.tick(false).as_law(Law::Mu))));
         line.push_ms(100);
         assert_eq!((0..5).map(|_| line.tick()).sum::<usize>(), 800);
+    }
+
+    /// The samples of a frame of A-law.
+    fn of_alaw(sound: Sound) -> Vec<i16> {
+        let Sound::Law(Law::A, frame) = sound else { panic!("{sound:?}") };
+        frame.iter().map(|byte| g711::alaw_decode(*byte)).collect()
+    }
+
+    #[test]
+    fn the_line_of_an_agent_of_a_law_is_of_that_law_in_words_noise_fades_and_after_an_exchange() {
+        let is_noise =
+            |samples: &[i16]| samples.iter().all(|sample| (8..=24).contains(&sample.abs()));
+        let mut line = Line::new();
+        line.push_ms(500);
+        assert_eq!((0..5).map(|_| line.tick()).sum::<usize>(), 800);
+        let (mut end, agent) = link_of(Law::A);
+        line.playout.attach(&mut end);
+        line.agent = agent;
+        // The word before falls away over what the line is now.
+        let fading = of_alaw(line.playout.tick(false));
+        assert!(fading[0].abs() > 10_000 && is_noise(&fading[FADE_SAMPLES..]), "{fading:?}");
+        line.agent.speak(Law::A);
+        let codes: Vec<u8> = (0..5).flat_map(|_| 0..=u8::MAX).collect();
+        for ends in 0..3 {
+            assert!(is_noise(&of_alaw(line.playout.tick(false))));
+            assert_eq!(line.agent.push_audio(&codes), 1_280);
+            line.push_ms(500);
+            for frame in codes.as_chunks().0 {
+                assert_eq!(line.playout.tick(false), Sound::Law(Law::A, *frame));
+            }
+            assert_eq!(line.playout.tick(false), Sound::Law(Law::A, [LOUD; FRAME_SAMPLES]));
+            match ends {
+                0 => line.agent.clear(),
+                1 => line.playout.pause(),
+                _ => {
+                    line.playout.flush();
+                }
+            }
+            let fading = of_alaw(line.playout.tick(false));
+            assert!(fading[0].abs() > 2_000 && is_noise(&fading[FADE_SAMPLES..]), "{fading:?}");
+            line.playout.resume();
+            line.agent.clear();
+            line.playout.tick(false);
+            line.events();
+        }
+    }
+
+    #[test]
+    fn an_agent_of_a_law_that_says_its_silence_is_heard_again_after_an_interruption() {
+        let (end, mut agent) = link_of(Law::A);
+        agent.speak(Law::A);
+        let mut playout = Playout::new(end, 1);
+        assert_eq!(agent.push_audio(&[LOUD; 1_600]), 1_600);
+        for _ in 0..5 {
+            playout.tick(false);
+        }
+        playout.flush();
+        for _ in 0..=UNDERRUN_MS_MAX / TICK_MS {
+            assert_eq!(agent.push_audio(&[0xd5; FRAME_SAMPLES]), FRAME_SAMPLES);
+            playout.tick(false);
+        }
+        assert_eq!(agent.push_audio(&[LOUD; 800]), 800);
+        let said = Sound::Law(Law::A, [LOUD; FRAME_SAMPLES]);
+        assert!((0..5).all(|_| playout.tick(false) == said));
     }
 
     #[test]

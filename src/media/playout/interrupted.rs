@@ -13,6 +13,7 @@ use crate::media::playout::State;
 use crate::media::playout::TICK_MS;
 use crate::media::playout::UNDERRUN_MS_MAX;
 use crate::media::playout::Underrun;
+use crate::types::codec::Law;
 
 /// Frames that an agent's task has not taken when it is late: more than a media thread makes up for in one go, which
 /// nobody could have taken in between.
@@ -130,13 +131,13 @@ impl Playout {
     }
 }
 
-/// Whether what a segment has from unit `read` on can be heard.
-pub(super) fn is_audible(segment: &Segment, read: usize) -> bool {
+/// Whether what a segment, of the law of its link, has from unit `read` on can be heard.
+pub(super) fn is_audible(law: Law, segment: &Segment, read: usize) -> bool {
     let rest = segment.bytes.get(read * segment.unit_bytes()..).unwrap_or_default();
     if segment.wide {
         rest.as_chunks::<2>().0.iter().any(|pair| is_loud(i16::from_le_bytes(*pair)))
     } else {
-        rest.iter().any(|byte| is_loud(g711::ulaw_decode(*byte)))
+        rest.iter().any(|byte| is_loud(g711::sample(law, *byte)))
     }
 }
 
@@ -151,7 +152,6 @@ mod tests {
     use crate::audio::link::AgentEnd;
     use crate::audio::link::LinkEvent;
     use crate::audio::link::link;
-    use crate::types::codec::Law;
 
     const LOUD: u8 = 0x10;
 
