@@ -7,6 +7,7 @@ use crate::audio::frame::SAMPLES_PER_MS;
 use crate::audio::frame::SILENCE;
 use crate::audio::frame::WIDE_SAMPLES;
 use crate::audio::frame::WidePcm;
+use crate::audio::g711;
 use crate::audio::keys::KeyEar;
 use crate::audio::link::MediaEnd;
 use crate::audio::packed::PackedVoice;
@@ -461,14 +462,18 @@ impl MediaSession {
         }
     }
 
-    /// Gives the agent 20 ms, at 16 kHz where both it and the peer's codec have them.
-    fn give(&mut self, frame: &Encoded, wide: Option<&WidePcm>) {
+    /// Gives the agent 20 ms, at 16 kHz where both it and the peer's codec have them, else in the law of its link.
+    fn give(&mut self, (law, frame): (Law, &Encoded), wide: Option<&WidePcm>) {
         let is_wide = self.codec().is_wide();
         let end = self.playout.end();
         let taken = if is_wide && end.takes_wide() {
             end.push_wide_frame(wide.unwrap_or(&[0; WIDE_SAMPLES]))
-        } else {
+        } else if law == end.law() {
             end.push_frame(frame)
+        } else {
+            let mut turned = *frame;
+            g711::convert(law, end.law(), &mut turned);
+            end.push_frame(&turned)
         };
         if !taken {
             self.counters.frames_dropped += 1;
@@ -516,6 +521,8 @@ mod hearing_tests;
 mod judging_tests;
 #[cfg(test)]
 mod late_tests;
+#[cfg(test)]
+mod law_tests;
 #[cfg(test)]
 mod packed_tests;
 #[cfg(test)]

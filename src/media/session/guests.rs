@@ -200,7 +200,8 @@ impl MediaSession {
         let form = match &self.bridged {
             Some(bridged) if bridged.is_heard_wide() => Form::Wide,
             None if self.codec().is_wide() && self.playout.end().takes_wide() => Form::AllWide,
-            Some(_) | None => Form::Law(Law::Mu),
+            Some(_) => Form::Law(Law::Mu),
+            None => Form::Law(self.playout.end().law()),
         };
         match &mut self.guests {
             Some(guests) if !guests.is_idle() => guests.inward(heard, form),

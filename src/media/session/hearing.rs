@@ -26,7 +26,7 @@ use crate::types::moment::Moment;
 
 /// 20 ms of the peer.
 struct Heard {
-    /// As µ-law, for the agent.
+    /// As µ-law, for who listens, and for an agent of that.
     frame: Encoded,
     /// As it came, or was made, for a bridge; `None`: there was nothing.
     original: Option<Sound>,
@@ -112,12 +112,14 @@ impl MediaSession {
     pub(super) fn give_heard(&mut self, frame: Encoded, original: Option<&Sound>) -> Encoded {
         if self.steered.inward || self.hides_key || self.bridged.is_some() {
             // The tone of a key may leak into the audio beside its event.
-            self.give(&SILENCE, None);
+            self.give((Law::Mu, &SILENCE), None);
             return SILENCE;
         }
+        let of_agent = self.playout.end().law();
         match original {
-            Some(Sound::Wide(wide)) => self.give(&frame, Some(wide)),
-            Some(Sound::Law(..)) | None => self.give(&frame, None),
+            Some(Sound::Wide(wide)) => self.give((Law::Mu, &frame), Some(wide)),
+            Some(Sound::Law(law, own)) if *law == of_agent => self.give((*law, own), None),
+            Some(Sound::Law(..)) | None => self.give((Law::Mu, &frame), None),
         }
         frame
     }
@@ -145,13 +147,13 @@ impl MediaSession {
         let mixed = self.with_guests_inward(heard);
         if self.bridged.is_some() {
             self.pass_on(mixed.as_ref(), &ulaw);
-            self.give(&SILENCE, None);
+            self.give((Law::Mu, &SILENCE), None);
             return SILENCE;
         }
         match mixed {
-            Some(Sound::Wide(wide)) => self.give(&ulaw, Some(&wide)),
-            Some(sound @ Sound::Law(..)) => self.give(&sound.as_law(Law::Mu), None),
-            None => self.give(&SILENCE, None),
+            Some(Sound::Wide(wide)) => self.give((Law::Mu, &ulaw), Some(&wide)),
+            Some(Sound::Law(law, own)) => self.give((law, &own), None),
+            None => self.give((Law::Mu, &SILENCE), None),
         }
         if heard.is_some() { ulaw } else { SILENCE }
     }
@@ -372,13 +374,26 @@ impl MediaSession {
         let Some(wide) = self.wide.as_mut().filter(|_| self.concealer.is_wide()) else {
             let linear = narrow_half(linear);
             g711::encode(Law::Mu, &linear, &mut frame);
-            let original = (frame != SILENCE).then_some(Sound::Law(Law::Mu, frame));
+            let original = (frame != SILENCE).then(|| self.coded(&linear, &frame));
             return Heard { frame, original, linear };
         };
         let narrow = wide.narrow(linear);
         g711::encode(Law::Mu, &narrow, &mut frame);
         let original = linear.iter().any(|sample| *sample != 0).then_some(Sound::Wide(*linear));
         Heard { frame, original, linear: narrow }
+    }
+
+    /// What was made here, and is `ulaw` as µ-law: of the agent's law, for what is turned to that from the other is not
+    /// what was made any more.
+    fn coded(&mut self, linear: &Pcm, ulaw: &Encoded) -> Sound {
+        match self.playout.end().law() {
+            Law::Mu => Sound::Law(Law::Mu, *ulaw),
+            law @ Law::A => {
+                let mut own = SILENCE;
+                g711::encode(law, linear, &mut own);
+                Sound::Law(law, own)
+            }
+        }
     }
 }
 

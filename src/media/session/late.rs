@@ -6,6 +6,7 @@ use crate::audio::frame::SILENCE;
 use crate::media::output::TickOutput;
 use crate::media::session::MediaSession;
 use crate::media::session::look_back::Kept;
+use crate::types::codec::Law;
 use crate::types::moment::Moment;
 
 /// Ticks left out at once of which the peer is heard, or which are made up for by silence: the last ones.
@@ -31,7 +32,7 @@ impl MediaSession {
         if let Some(kept) = private.map(|look_back| look_back.pass(nothing)) {
             self.tape_heard(&kept, ticks);
         }
-        self.give(&SILENCE, None);
+        self.give((Law::Mu, &SILENCE), None);
     }
 
     /// Leaves out `ticks`: nothing is sent for them. The agent got its frames by [`Self::hear_late`] or
