@@ -18,6 +18,7 @@ use tandem::audio::bridge::BridgeEnd;
 use tandem::audio::g711;
 use tandem::audio::link::AgentEnd;
 use tandem::audio::link::link;
+use tandem::audio::link::link_of;
 use tandem::audio::link::wide_link;
 use tandem::audio::packed::PackedVoice;
 use tandem::audio::tape::TapeOut;
@@ -116,7 +117,9 @@ fn plan(codec: Codec, ptime_ms: u8) -> MediaPlan {
 
 /// A call with all that can happen in it; returns how often its media thread allocated or freed.
 fn run_call(codec: Codec, ptime_ms: u8) -> u64 {
-    let (end, mut agent) = if codec.is_wide() { wide_link() } else { link() };
+    // Of agents of the peer's law and of the other.
+    let law = if ptime_ms == 20 { Law::Mu } else { Law::A };
+    let (end, mut agent) = if codec.is_wide() { wide_link() } else { link_of(law) };
     let plan = plan(codec, ptime_ms);
     let held = MediaPlan { direction: Direction::Inactive, ..plan.clone() };
     let mut now = Moment::from_millis(1);

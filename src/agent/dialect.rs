@@ -79,7 +79,7 @@ pub trait Dialect: Debug + Send {
 /// What an agent is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News<'a> {
-    /// 20 ms of the caller, µ-law at 8 kHz.
+    /// 20 ms of the caller, G.711 at 8 kHz of the agent's [law](AgentKind::law).
     Audio(&'a [u8; FRAME_BYTES]),
     /// The same at 16 kHz, to an agent that hears so much; from here on what it says may have as much.
     WideAudio(&'a WidePcm),
@@ -114,7 +114,7 @@ pub enum Act {
     Fail,
     /// Send this.
     Send(Message),
-    /// Queue this µ-law audio for the caller; never empty.
+    /// Queue this audio, G.711 of the agent's [law](AgentKind::law), for the caller; never empty.
     Play(Bytes),
     /// The same of pairs of samples at 16 kHz.
     PlayWide(Bytes),

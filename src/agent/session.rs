@@ -81,7 +81,7 @@ pub enum Input<'a> {
     PlayoutFull,
     /// There is room again.
     PlayoutRoom,
-    /// 20 ms of the caller, µ-law at 8 kHz.
+    /// 20 ms of the caller, G.711 at 8 kHz of the agent's [law](AgentKind::law).
     Audio(&'a [u8; FRAME_BYTES]),
     /// The same at 16 kHz.
     WideAudio(&'a WidePcm),
@@ -141,7 +141,7 @@ pub enum Output {
     SendBinary(Bytes),
     /// Send a ping.
     Ping,
-    /// Queue this µ-law audio for the caller.
+    /// Queue this audio, G.711 of the agent's [law](AgentKind::law), for the caller.
     Play(Bytes),
     /// The same of pairs of samples at 16 kHz.
     PlayWide(Bytes),

@@ -1,4 +1,5 @@
-//! Audio between what a link carries, µ-law at 8 kHz or samples at 16 kHz, and what an agent speaks.
+//! Audio between what a link carries, G.711 of the agent's law ([`AgentAudio::law`]) at 8 kHz or samples at 16 kHz, and what
+//! an agent speaks.
 
 use crate::audio::frame::Encoded;
 use crate::audio::frame::FRAME_SAMPLES;
@@ -8,11 +9,10 @@ use crate::audio::link::WIDE_UNIT_BYTES;
 use crate::audio::resample::Resampler;
 use crate::audio::sound::Sound;
 use crate::types::agent::AgentAudio;
-use crate::types::codec::Law;
 use bytes::BufMut;
 use bytes::BytesMut;
 
-/// Bytes of µ-law, or samples, that are turned at once: the rest of a long message follows.
+/// Samples that are turned at once: the rest of a long message follows.
 const PIECE: usize = 4_096;
 
 /// Turns caller audio into what an agent hears.
@@ -39,18 +39,13 @@ impl ToAgent {
         self.format.frame_bytes()
     }
 
-    /// Appends 20 ms of the caller, µ-law, to `out`, in the agent's format.
-    pub fn push(&mut self, ulaw: &Encoded, out: &mut BytesMut) {
+    /// Appends 20 ms of the caller, of the agent's law, to `out`, in the agent's format.
+    pub fn push(&mut self, frame: &Encoded, out: &mut BytesMut) {
         match self.format {
-            AgentAudio::Ulaw => out.put_slice(ulaw),
-            AgentAudio::Alaw => {
-                let mut alaw = *ulaw;
-                g711::from_ulaw(Law::A, &mut alaw);
-                out.put_slice(&alaw);
-            }
+            AgentAudio::Ulaw | AgentAudio::Alaw => out.put_slice(frame),
             AgentAudio::L16 { .. } => {
                 let mut narrow = [0; FRAME_SAMPLES];
-                g711::decode(Law::Mu, ulaw, &mut narrow);
+                g711::decode(self.format.law(), frame, &mut narrow);
                 self.put(&narrow, false, out);
             }
         }
@@ -59,8 +54,9 @@ impl ToAgent {
     /// The same of 20 ms at 16 kHz.
     pub fn push_wide(&mut self, wide: &WidePcm, out: &mut BytesMut) {
         match self.format {
-            AgentAudio::Ulaw => out.put_slice(&Sound::Wide(*wide).as_law(Law::Mu)),
-            AgentAudio::Alaw => out.put_slice(&Sound::Wide(*wide).as_law(Law::A)),
+            AgentAudio::Ulaw | AgentAudio::Alaw => {
+                out.put_slice(&Sound::Wide(*wide).as_law(self.format.law()));
+            }
             AgentAudio::L16 { .. } => self.put(wide, true, out),
         }
     }
@@ -119,7 +115,7 @@ impl FromAgent {
         }
     }
 
-    /// Whether what comes out is at 16 kHz, samples of 16 bits, and not µ-law.
+    /// Whether what comes out is at 16 kHz, samples of 16 bits, and not G.711 of the agent's law.
     #[must_use]
     pub const fn is_wide(&self) -> bool {
         self.wide
@@ -135,12 +131,7 @@ impl FromAgent {
     /// half.
     pub fn push(&mut self, bytes: &[u8], out: &mut BytesMut) {
         match self.format {
-            AgentAudio::Ulaw => out.extend_from_slice(bytes),
-            AgentAudio::Alaw => {
-                let begin = out.len();
-                out.extend_from_slice(bytes);
-                g711::to_ulaw(Law::A, out.get_mut(begin..).unwrap_or_default());
-            }
+            AgentAudio::Ulaw | AgentAudio::Alaw => out.extend_from_slice(bytes),
             AgentAudio::L16 { .. } => {
                 let mut bytes = bytes;
                 if let (Some(first), Some((second, rest))) = (self.odd, bytes.split_first()) {
@@ -250,9 +241,17 @@ mod tests {
                 assert!(back == whole, "{format:?} in pieces of {size}");
             }
         }
-        let mut same = BytesMut::new();
-        FromAgent::new(AgentAudio::Ulaw).push(&there(AgentAudio::Ulaw), &mut same);
-        assert_eq!(same, tone());
+    }
+
+    #[test]
+    fn g711_goes_to_an_agent_of_it_and_comes_as_it_is() {
+        for format in [AgentAudio::Ulaw, AgentAudio::Alaw] {
+            let wire = there(format);
+            assert_eq!(wire, tone(), "{format:?}");
+            let mut same = BytesMut::new();
+            FromAgent::new(format).push(&wire, &mut same);
+            assert_eq!(same, tone(), "{format:?}");
+        }
     }
 
     #[test]

@@ -115,7 +115,9 @@ pub fn start(setup: AgentSetup, events: mailbox::Sender<AgentEvent>) -> AgentHan
     let watch = breaker::endpoint_of(&setup.settings.kind)
         .map(|endpoint| Box::new(Watch::new(health, tenant, endpoint)));
     let agent = Agent { session, dialling, watch, next: setup.next };
-    spawn(agent, setup.end, setup.give_back, events)
+    let mut end = setup.end;
+    end.speak(setup.settings.kind.law());
+    spawn(agent, end, setup.give_back, events)
 }
 
 /// Starts an agent that plays `announcement` and then asks for the end of the call.
@@ -257,7 +259,9 @@ impl Task {
                 session.handle(now, Input::TransferFailed(cause), out);
             }
             Wake::Command(Command::Relink(end)) => {
+                let law = self.end.spoken();
                 self.end = *end;
+                self.end.speak(law);
                 // What waits was for the link before.
                 self.pending.clear();
                 self.full = false;

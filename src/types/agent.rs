@@ -2,6 +2,7 @@
 
 use crate::types::asset::AssetName;
 use crate::types::barge_in::BargeIn;
+use crate::types::codec::Law;
 use crate::types::fault_policy::FaultPolicy;
 use crate::types::header::FieldName;
 use crate::types::header::FieldValue;
@@ -115,6 +116,26 @@ impl AgentKind {
             | Self::Sip(_)
             | Self::Forward(_)
             | Self::Script(_) => false,
+        }
+    }
+
+    /// The law of G.711 in which it hears and is heard at 8 kHz: that of its format, or where that is none µ-law, which is
+    /// turned to and from its format.
+    #[must_use]
+    pub const fn law(&self) -> Law {
+        match self {
+            Self::ChanWebsocket(agent) => agent.audio.law(),
+            Self::Realtime(agent) => agent.audio.law(),
+            Self::Twilio(_)
+            | Self::AudioSocket(_)
+            | Self::Twiml(_)
+            | Self::Echo
+            | Self::Tone { .. }
+            | Self::Announce
+            | Self::Parrot
+            | Self::Sip(_)
+            | Self::Forward(_)
+            | Self::Script(_) => Law::Mu,
         }
     }
 
@@ -236,6 +257,15 @@ impl AgentAudio {
         match self {
             Self::Ulaw | Self::Alaw => 1,
             Self::L16 { rate } => (rate / 8_000) as usize,
+        }
+    }
+
+    /// The law of G.711 that is turned to and from it; itself, where it is one.
+    #[must_use]
+    pub const fn law(self) -> Law {
+        match self {
+            Self::Alaw => Law::A,
+            Self::Ulaw | Self::L16 { .. } => Law::Mu,
         }
     }
 

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a failed check may panic")]
 
 use crate::agent_support::Call;
+use crate::agent_support::FakeMedia;
 use crate::agent_support::ScriptedAgent;
 use crate::agent_support::Server;
 use crate::agent_support::in_time;
@@ -13,6 +14,8 @@ use serde_json::Value;
 use serde_json::json;
 use std::time::Duration;
 use tandem::audio::g711;
+use tandem::audio::link::link;
+use tandem::audio::link::link_of;
 use tandem::engine::agent_task::AgentEvent;
 use tandem::types::agent::Access;
 use tandem::types::agent::AgentAudio;
@@ -21,6 +24,7 @@ use tandem::types::agent::AudioSocketAgent;
 use tandem::types::agent::ChanWebsocketAgent;
 use tandem::types::agent::ControlForm;
 use tandem::types::cause::HangupCause;
+use tandem::types::codec::Law;
 use tandem::types::limit::AGENT_GARBAGE_MAX;
 use tandem::types::limit::AGENT_MESSAGE_BYTES_MAX;
 use tandem::types::limit::AGENT_PLAYOUT_MS_MAX;
@@ -138,6 +142,38 @@ async fn a_channel_of_words_is_spoken_to_in_words() {
     agent.send("MARK_MEDIA here").await;
     call.media.play_marks(1).await;
     assert_eq!(agent.message().await, Message::text("MEDIA_MARK_PROCESSED here"));
+}
+
+#[tokio::test]
+async fn a_bot_of_a_law_on_links_of_ulaw_is_heard_and_hears_turned() {
+    let (mut call, mut agent, _) = channel(AgentAudio::Alaw, ControlForm::Plain).await;
+    let mut turned = [0x10];
+    g711::to_ulaw(Law::A, &mut turned);
+    agent.send_message(Message::Binary(vec![0x10; 160].into())).await;
+    assert_eq!(call.media.play(160).await, [turned[0]; 160]);
+    call.media.say(turned[0]);
+    assert_eq!(agent.message().await, Message::Binary(vec![0x10; 160].into()));
+    // Which goes on over the next link.
+    let (media, end) = link();
+    call.handle.relink(end);
+    let _before = std::mem::replace(&mut call.media, FakeMedia::new(media));
+    agent.send_message(Message::Binary(vec![0x10; 160].into())).await;
+    assert_eq!(call.media.play(160).await, [turned[0]; 160]);
+}
+
+#[tokio::test]
+async fn a_bot_of_a_law_has_every_code_as_it_is_over_a_link_of_that() {
+    let (mut call, mut agent, _) = channel(AgentAudio::Alaw, ControlForm::Plain).await;
+    let (media, end) = link_of(Law::A);
+    call.handle.relink(end);
+    let _before = std::mem::replace(&mut call.media, FakeMedia::new(media));
+    let codes: Vec<u8> = (0..=u8::MAX).collect();
+    agent.send_message(Message::Binary(codes.clone().into())).await;
+    assert_eq!(call.media.play(256).await, codes);
+    for code in codes {
+        call.media.say(code);
+        assert_eq!(agent.message().await, Message::Binary(vec![code; 160].into()));
+    }
 }
 
 #[tokio::test]

@@ -455,7 +455,7 @@ pub struct FakeMedia {
 }
 
 impl FakeMedia {
-    const fn new(end: MediaEnd) -> Self {
+    pub const fn new(end: MediaEnd) -> Self {
         Self { end, epoch: 0, played: Vec::new(), since_clear: 0, marks: 0 }
     }
 

@@ -8,7 +8,7 @@ use crate::types::limit::AGENT_PLAYOUT_MS_MAX;
 use bytes::Buf;
 use bytes::Bytes;
 
-/// Bytes of µ-law in a millisecond.
+/// Bytes of G.711 in a millisecond.
 const BYTES_PER_MS: usize = 8;
 
 /// Something that is to be played, or stands between what is.

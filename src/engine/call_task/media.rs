@@ -3,7 +3,7 @@
 use crate::audio::bridge::Waiting;
 use crate::audio::link::AgentEnd;
 use crate::audio::link::MediaEnd;
-use crate::audio::link::link;
+use crate::audio::link::link_of;
 use crate::audio::link::short_link;
 use crate::audio::link::wide_link;
 use crate::audio::ringback::RingbackForm;
@@ -255,15 +255,17 @@ impl Task {
         self.own.push_back(Input::Media(side, input));
     }
 
-    /// A link for whoever answers the call: at 16 kHz too, where both the agent and the trunk may have them.
+    /// A link for whoever answers the call: at 16 kHz too, where both the agent and the trunk may have them, else of the
+    /// agent's law.
     pub(super) fn voice_link(&self) -> (MediaEnd, AgentEnd) {
-        if self.route.profile.agent.kind.queues_little() {
+        let agent = &self.route.profile.agent.kind;
+        if agent.queues_little() {
             return short_link();
         }
         let media = &self.route.trunk.media;
         let mut codecs = media.codecs.iter().chain(&media.codecs_offered);
         let is_wide = codecs.any(|codec| codec.is_wide());
-        if is_wide && self.route.profile.agent.kind.hears_wide() { wide_link() } else { link() }
+        if is_wide && agent.hears_wide() { wide_link() } else { link_of(agent.law()) }
     }
 
     fn open_media(&mut self, side: LegSide) {
