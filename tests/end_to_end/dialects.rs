@@ -18,11 +18,14 @@ use futures_util::SinkExt;
 use futures_util::StreamExt;
 use serde_json::Value;
 use serde_json::json;
+use std::collections::HashSet;
 use std::f32::consts::TAU;
 use std::net::SocketAddr;
 use tandem::audio::g711;
 use tandem::caller::EndedBy;
 use tandem::store::api_keys::KeyRole;
+use tandem::types::codec::Codec;
+use tandem::types::codec::Law;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -87,6 +90,19 @@ impl Server {
         }
     }
 
+    /// The next of the caller's audio.
+    async fn hear(&mut self) -> Vec<u8> {
+        loop {
+            let next = self.socket.next().await;
+            if let Message::Text(text) = next.expect("an open socket").unwrap() {
+                let event: Value = serde_json::from_str(&text).unwrap();
+                if let Some(audio) = event["audio"].as_str() {
+                    return STANDARD.decode(audio).unwrap();
+                }
+            }
+        }
+    }
+
     async fn say(&mut self, ms: usize) {
         let delta = STANDARD.encode(tone(ms));
         self.send(json!({"type": "response.output_audio.delta", "item_id": "i", "delta": delta}))
@@ -117,6 +133,33 @@ async fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
+}
+
+/// A code of A-law as it is after a way by µ-law.
+fn by_way_of_ulaw(code: u8) -> u8 {
+    let mut code = [code];
+    g711::to_ulaw(Law::A, &mut code);
+    g711::from_ulaw(Law::A, &mut code);
+    code[0]
+}
+
+#[tokio::test]
+async fn a_model_of_alaw_hears_a_caller_of_alaw_as_it_came() {
+    let (listener, address) = listener().await;
+    let url = format!("ws://{address}/?model=m");
+    let node = node(json!({"kind": "realtime", "url": url, "audio": "alaw"})).await;
+    let mut plan = talk::plan(node.sip(), NUMBER);
+    plan.codecs = vec![Codec::Pcma];
+    let talk = Talk::dial(plan);
+    let mut server = Server::accept(&listener).await;
+    let detour: HashSet<u8> = (0..=u8::MAX).map(by_way_of_ulaw).collect();
+    assert_eq!(detour.len(), 256 - 16);
+    timeout(PATIENCE, async {
+        while server.hear().await.iter().all(|code| detour.contains(code)) {}
+    })
+    .await
+    .expect("codes that are lost by way of mu-law");
+    talk.hang_up().await;
 }
 
 #[tokio::test]
