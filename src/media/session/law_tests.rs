@@ -30,7 +30,10 @@ struct Line {
 
 impl Line {
     fn new(peer: Law, agent: Law) -> Self {
-        let codec = codec_of(peer);
+        Self::of(codec_of(peer), agent)
+    }
+
+    fn of(codec: Codec, agent: Law) -> Self {
         let plan = MediaPlan {
             codec,
             send_payload_type: codec.payload_type(),
@@ -56,7 +59,8 @@ impl Line {
         self.scene.sent.clear();
     }
 
-    fn packet(&mut self, payload: &Encoded) -> Vec<u8> {
+    /// A packet of 20 ms.
+    fn packet(&mut self, payload: &[u8]) -> Vec<u8> {
         let bytes = self.talker.packet(self.codec.payload_type().get(), payload);
         self.talker.timestamp = self.talker.timestamp.wrapping_add(FRAME_SAMPLES as u32);
         bytes
@@ -84,6 +88,17 @@ impl Line {
         let rtp = self.scene.rtp();
         rtp.iter().map(|packet| packet.payload.try_into().expect("20 ms")).collect()
     }
+}
+
+/// Which codes of A-law there are of those of µ-law: all but 16.
+fn by_way_of_ulaw() -> [bool; 256] {
+    let mut reached = [false; 256];
+    for code in 0..=u8::MAX {
+        let mut turned = [code];
+        g711::from_ulaw(Law::A, &mut turned);
+        reached[usize::from(turned[0])] = true;
+    }
+    reached
 }
 
 /// Every eight of these have all codes there are.
@@ -163,12 +178,7 @@ fn an_agent_hears_silence_of_its_law_where_nothing_comes_or_is_for_it() {
 
 #[test]
 fn what_is_made_in_place_of_what_was_lost_is_made_in_the_law_of_the_agent() {
-    let mut by_way_of_ulaw = [false; 256];
-    for code in 0..=u8::MAX {
-        let mut turned = [code];
-        g711::from_ulaw(Law::A, &mut turned);
-        by_way_of_ulaw[usize::from(turned[0])] = true;
-    }
+    let by_way_of_ulaw = by_way_of_ulaw();
     let mut line = Line::new(Law::A, Law::A);
     let (mut tone, mut said) = (Tone::new(437, 8_000), Vec::new());
     for number in 0..100 {
@@ -185,4 +195,29 @@ fn what_is_made_in_place_of_what_was_lost_is_made_in_the_law_of_the_agent() {
     assert!(made.len() >= 10, "{}", made.len());
     let mut codes = made.iter().flat_map(|frame| frame.iter());
     assert!(codes.any(|code| !by_way_of_ulaw[usize::from(*code)]));
+}
+
+#[test]
+fn linear_audio_at_8_khz_goes_to_and_from_an_agent_of_alaw_with_no_way_by_ulaw() {
+    let by_way_of_ulaw = by_way_of_ulaw();
+    let mut line = Line::of(Codec::L16, Law::A);
+    let (mut tone, mut sung) = (Tone::new(437, 8_000), Vec::new());
+    for number in 0..100 {
+        let linear = tone.frame();
+        sung.push(linear.map(g711::alaw_encode));
+        let bytes = line.packet(linear.map(i16::to_be_bytes).as_flattened());
+        line.scene.receive(&line.talker, &bytes);
+        assert_eq!(line.scene.agent.push_audio(&frame(number)), FRAME_SAMPLES);
+        line.scene.tick();
+    }
+    let heard = line.heard();
+    let as_sung: Vec<&Encoded> = heard.iter().filter(|frame| sung.contains(frame)).collect();
+    assert!(as_sung.len() > 90, "{}", as_sung.len());
+    let mut codes = as_sung.iter().flat_map(|frame| frame.iter());
+    assert!(codes.any(|code| !by_way_of_ulaw[usize::from(*code)]));
+    let rtp = line.scene.rtp();
+    let payloads = rtp.iter().flat_map(|packet| packet.payload.as_chunks::<2>().0);
+    let sent: Vec<i16> = payloads.map(|pair| i16::from_be_bytes(*pair)).collect();
+    let said: Vec<i16> = (0..8).flat_map(frame).map(g711::alaw_decode).collect();
+    assert!(sent.windows(said.len()).any(|part| part == said));
 }

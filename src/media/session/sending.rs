@@ -243,7 +243,12 @@ impl MediaSession {
                 packed.say(&narrow);
                 g711::encode(self.said.0, &narrow, &mut self.said.1);
             }
-            (_, false, _) => {
+            (_, false, Sound::Law(law, frame)) => {
+                let mut narrow = [0; FRAME_SAMPLES];
+                g711::decode(*law, frame, &mut narrow);
+                packed.say(&narrow);
+            }
+            (None, false, Sound::Wide(_)) => {
                 let mut narrow = [0; FRAME_SAMPLES];
                 g711::decode(Law::Mu, &said.as_law(Law::Mu), &mut narrow);
                 packed.say(&narrow);
