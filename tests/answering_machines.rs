@@ -8,6 +8,7 @@ use tandem::audio::frame::FRAME_SAMPLES;
 use tandem::audio::frame::Pcm;
 use tandem::audio::g711;
 use tandem::audio::tone::Tone;
+use tandem::audio::voice_models::VoiceModels;
 use tandem::media::answering_machine::AnsweringMachineDetector;
 use tandem::types::answering_machine::Answerer;
 use tandem::types::answering_machine::AnswererEvent;
@@ -87,12 +88,13 @@ impl Heard {
         }
         let (mut verdict, mut beep) = (None, None);
         let mut detector = AnsweringMachineDetector::new();
+        let mut models = VoiceModels::with_room_for(1);
         for frame in self.samples.chunks_exact(FRAME_SAMPLES) {
             let mut frame: Pcm = frame.try_into().expect("a frame");
             let mut coded = [0; FRAME_SAMPLES];
             g711::encode(Law::Mu, &frame, &mut coded);
             g711::decode(Law::Mu, &coded, &mut frame);
-            detector.push(&frame, |event| match event {
+            detector.push(&frame, &mut models, |event| match event {
                 AnswererEvent::Seems { answerer, .. } => verdict = Some(answerer),
                 AnswererEvent::Beep { at_ms, hz } => beep = Some((at_ms, hz)),
                 AnswererEvent::GreetingOver { .. } => (),

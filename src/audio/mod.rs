@@ -24,6 +24,7 @@ pub mod tonality;
 pub mod tone;
 pub mod transcode;
 pub mod vad;
+pub mod voice_models;
 pub mod wide;
 
 #[cfg(test)]

@@ -3,11 +3,9 @@
 
 use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::frame::Pcm;
-use earshot::Detector;
-use std::mem::MaybeUninit;
-
-/// Samples the model takes at once, at 16 kHz: 16 ms.
-const MODEL_SAMPLES: usize = 256;
+use crate::audio::voice_models::MODEL_SAMPLES;
+use crate::audio::voice_models::VoiceModel;
+use crate::audio::voice_models::VoiceModels;
 
 /// Score of the model from which a frame counts as voice.
 const VOICE_SCORE: f32 = 0.5;
@@ -67,6 +65,10 @@ const LASTING_VOWELS: u8 = 6;
 /// consonants comes a vowel, and what comes there decides.
 const UNASKED_FRAMES: u8 = 3;
 
+/// Frames without speech in which a model is kept that nobody asked: one second. What it then has of its context is from
+/// before that, and does not help it.
+const KEPT_FRAMES: u8 = 50;
+
 /// Samples that the model is given at once, before they are doubled: 16 ms.
 const GIVEN_SAMPLES: usize = MODEL_SAMPLES / 2;
 
@@ -80,47 +82,15 @@ pub const ONSET_MS: u64 = 20 * ONSET_FRAMES as u64;
 /// How long speech is over when its end is reported, in ms.
 pub const HANGOVER_MS: u64 = 20 * HANGOVER_FRAMES as u64;
 
-/// The model on two pages of memory that are its own.
-#[repr(align(4096))]
-pub struct Paged(Detector);
-
-/// The model, which nobody asks before something is loud. Until then it is room that nothing has touched, and to such
-/// room the system gives no memory: a caller who listens costs none. Nothing is allocated when it is made; the system
-/// gives two pages then, once. Room that the allocator has of something before was touched: whoever makes many gives its
-/// [pages back](Vad::unmade_model).
-struct Model {
-    room: Option<Box<MaybeUninit<Paged>>>,
-    made: Option<Box<Paged>>,
-}
-
-impl Model {
-    fn unmade() -> Self {
-        Self { room: Some(Box::new_uninit()), made: None }
-    }
-
-    const fn is_made(&self) -> bool {
-        self.made.is_some()
-    }
-
-    /// The score of 16 ms at 16 kHz.
-    fn score(&mut self, samples: &[i16; MODEL_SAMPLES]) -> f32 {
-        if !self.is_made() {
-            self.make();
-        }
-        self.made.as_mut().map_or(0.0, |model| model.0.predict_i16(samples))
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn make(&mut self) {
-        let Some(room) = self.room.take() else { return };
-        self.made = Some(Box::write(room, Paged(Detector::const_default())));
-    }
-}
-
 /// Detects speech in 8 kHz audio, frame by frame.
+///
+/// The model that it asks is lent to it: from the first frame that is loud until nobody has spoken for a second. The next
+/// one has heard nothing, as the first one had: what begins an utterance behind a longer pause it hears without what came
+/// before. Where no model is to be had, what is no vowel is no voice.
 pub struct Vad {
-    model: Model,
+    model: Option<VoiceModel>,
+    /// Frames without speech since it was asked.
+    unasked: u8,
     /// Audio waiting for the model, which wants twice as many samples a second.
     waiting: [i16; GIVEN_SAMPLES],
     waiting_samples: u8,
@@ -230,11 +200,12 @@ impl Default for Vad {
 }
 
 impl Vad {
-    /// A detector that has heard nothing. 616 bytes, and 8 KB of the model's once something is loud.
+    /// A detector that has heard nothing. 600 bytes, and the 8 KB of a model while somebody speaks.
     #[must_use]
-    pub fn new() -> Self {
+    pub const fn new() -> Self {
         Self {
-            model: Model::unmade(),
+            model: None,
+            unasked: 0,
             waiting: [0; GIVEN_SAMPLES],
             waiting_samples: 0,
             last_sample: 0,
@@ -252,9 +223,14 @@ impl Vad {
         }
     }
 
-    /// The room of the model while nobody has asked it: what lies there does not matter, and its pages may be the system's.
-    pub fn unmade_model(&mut self) -> Option<&mut MaybeUninit<Paged>> {
-        self.model.room.as_deref_mut()
+    /// Gives its model back to `models`, of which it has it: before a time in which it hears nothing, and before it goes to
+    /// where there are others.
+    pub fn give_back_model(&mut self, models: &mut VoiceModels) {
+        if let Some(model) = self.model.take() {
+            models.take_back(model);
+            // The next one has not heard the frame before.
+            self.has_gap = true;
+        }
     }
 
     /// For how long what is still taken for speech has had no voice, in ms.
@@ -272,17 +248,18 @@ impl Vad {
 
     /// Takes the next 20 ms; true while somebody speaks.
     ///
-    /// Speech begins 40 ms after its onset and ends 200 ms after its last voiced frame.
-    pub fn push(&mut self, frame: &Pcm) -> bool {
-        self.push_known(frame, mean_square(frame))
+    /// Speech begins 40 ms after its onset and ends 200 ms after its last voiced frame. Its model is one of `models`, which
+    /// are the same each time unless it was [given back](Self::give_back_model).
+    pub fn push(&mut self, frame: &Pcm, models: &mut VoiceModels) -> bool {
+        self.push_known(frame, mean_square(frame), models)
     }
 
     /// The same of a frame whose [mean square](mean_square) is known.
-    pub fn push_known(&mut self, frame: &Pcm, power: f32) -> bool {
+    pub fn push_known(&mut self, frame: &Pcm, power: f32, models: &mut VoiceModels) -> bool {
         let loud = self.is_loud(power);
         let periodic = loud && self.is_periodic(frame);
         let asked = self.asks_model(loud, periodic);
-        let voiced = (asked && self.is_voice(frame) && loud) || periodic;
+        let voiced = (asked && self.is_voice(frame, models) && loud) || periodic;
         self.is_open = loud && !voiced && !asked;
         self.has_gap = !asked;
         self.before = *frame;
@@ -302,6 +279,10 @@ impl Vad {
             self.vowel_frames = self.vowel_frames.saturating_add(u8::from(periodic));
         } else {
             (self.speech_frames, self.vowel_frames) = (0, 0);
+        }
+        self.unasked = if asked || speech { 0 } else { self.unasked.saturating_add(1) };
+        if self.unasked >= KEPT_FRAMES {
+            self.give_back_model(models);
         }
         speech
     }
@@ -356,16 +337,16 @@ impl Vad {
     }
 
     /// Asks the model.
-    fn is_voice(&mut self, frame: &Pcm) -> bool {
+    fn is_voice(&mut self, frame: &Pcm, models: &mut VoiceModels) -> bool {
         if !(self.has_gap && self.has_lasted()) {
-            self.give(frame);
+            self.give(frame, models);
             return self.score >= VOICE_SCORE;
         }
         if self.is_behind_vowel() {
-            self.give_end(frame);
+            self.give_end(frame, models);
         } else {
             self.fill_gap();
-            self.give(frame);
+            self.give(frame, models);
         }
         self.score >= GAP_SCORE
     }
@@ -378,7 +359,7 @@ impl Vad {
     }
 
     /// Lets the model hear a frame.
-    fn give(&mut self, frame: &Pcm) {
+    fn give(&mut self, frame: &Pcm, models: &mut VoiceModels) {
         let mut rest = frame.as_slice();
         while !rest.is_empty() {
             let room =
@@ -390,24 +371,25 @@ impl Vad {
             self.waiting_samples += taken.len() as u8;
             rest = later;
             if usize::from(self.waiting_samples) >= GIVEN_SAMPLES {
-                self.score_waiting();
+                self.score_waiting(models);
             }
         }
     }
 
     /// Lets the model hear as much of the end of a frame as it takes at once.
-    fn give_end(&mut self, frame: &Pcm) {
+    fn give_end(&mut self, frame: &Pcm, models: &mut VoiceModels) {
         let (begin, end) = frame.split_at(FRAME_SAMPLES - GIVEN_SAMPLES);
         self.last_sample = begin.last().copied().unwrap_or_default();
         for (place, sample) in self.waiting.iter_mut().zip(end) {
             *place = *sample;
         }
-        self.score_waiting();
+        self.score_waiting(models);
     }
 
-    fn score_waiting(&mut self) {
+    fn score_waiting(&mut self, models: &mut VoiceModels) {
         let doubled = self.doubled();
-        self.score = self.model.score(&doubled);
+        self.model = self.model.take().or_else(|| models.lend());
+        self.score = self.model.as_ref().map_or(0.0, |model| models.score(model, &doubled));
         self.waiting_samples = 0;
     }
 
@@ -435,12 +417,52 @@ impl Vad {
     }
 }
 
+/// The same with a model of its own, for who is on no media thread.
+#[derive(Debug)]
+pub struct LoneVad {
+    vad: Vad,
+    models: VoiceModels,
+}
+
+impl Default for LoneVad {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl LoneVad {
+    /// A detector that has heard nothing.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { vad: Vad::new(), models: VoiceModels::with_room_for(1) }
+    }
+
+    /// Takes the next 20 ms; true while somebody speaks.
+    pub fn push(&mut self, frame: &Pcm) -> bool {
+        self.vad.push(frame, &mut self.models)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::audio::tone::Tone;
     use crate::audio::voice::Voice;
     use crate::types::random::Random;
+
+    impl std::ops::Deref for LoneVad {
+        type Target = Vad;
+
+        fn deref(&self) -> &Vad {
+            &self.vad
+        }
+    }
+
+    impl std::ops::DerefMut for LoneVad {
+        fn deref_mut(&mut self) -> &mut Vad {
+            &mut self.vad
+        }
+    }
 
     fn noise(random: &mut Random, peak: i32) -> Pcm {
         let mut frame = [0; FRAME_SAMPLES];
@@ -450,7 +472,7 @@ mod tests {
 
     #[test]
     fn silence_and_noise_are_not_speech() {
-        let mut vad = Vad::new();
+        let mut vad = LoneVad::new();
         let mut random = Random::from_seed(1);
         assert!((0..50).all(|_| !vad.push(&[0; FRAME_SAMPLES])));
         for peak in [20, 200, 1_500] {
@@ -460,27 +482,108 @@ mod tests {
     }
 
     #[test]
-    fn the_model_is_made_for_what_is_loud_alone_and_fits_its_pages() {
-        assert_eq!(size_of::<Paged>(), 8_192);
-        assert!(size_of::<Vad>() <= 616, "{}", size_of::<Vad>());
-        let mut vad = Vad::new();
+    fn a_model_is_lent_for_what_is_loud_and_given_back_a_second_after_it() {
+        assert!(size_of::<Vad>() <= 600, "{}", size_of::<Vad>());
+        let (mut vad, mut models) = (Vad::new(), VoiceModels::with_room_for(4));
         let mut random = Random::from_seed(3);
         for _ in 0..250 {
-            vad.push(&noise(&mut random, 20));
+            vad.push(&noise(&mut random, 20), &mut models);
         }
-        assert!(!vad.model.is_made());
-        assert!(vad.unmade_model().is_some());
+        assert_eq!(models.made(), 0, "nothing is loud");
         let mut voice = Voice::new();
-        for _ in 0..25 {
-            vad.push(&voice.frame());
+        let mut utter = |vad: &mut Vad, models: &mut VoiceModels| {
+            for _ in 0..100 {
+                vad.push(&voice.frame(), models);
+            }
+            assert_eq!((models.made(), models.lent()), (1, 1), "while somebody speaks");
+        };
+        for _ in 0..3 {
+            utter(&mut vad, &mut models);
+            while vad.push(&noise(&mut random, 20), &mut models) {}
+            let kept = (0..100)
+                .take_while(|_| {
+                    vad.push(&noise(&mut random, 20), &mut models);
+                    models.lent() == 1
+                })
+                .count();
+            assert!((48..=49).contains(&kept), "kept for {kept} frames of silence");
+            assert_eq!((models.made(), models.lent()), (1, 0));
         }
-        assert!(vad.model.is_made());
-        assert!(vad.unmade_model().is_none(), "it is the model's");
+    }
+
+    #[test]
+    fn as_many_models_are_made_as_speak_at_once_however_many_listen() {
+        let mut models = VoiceModels::with_room_for(20);
+        let mut all: Vec<_> = (0..20).map(|_| (Vad::new(), Voice::new())).collect();
+        // Each speaks for 1 s of 20, one behind the other; the one before is kept another second.
+        for turn in 0..40 {
+            for _ in 0..50 {
+                for (at, (vad, voice)) in all.iter_mut().enumerate() {
+                    let speaks = turn % 20 == at;
+                    let frame = if speaks { voice.frame() } else { [0; FRAME_SAMPLES] };
+                    vad.push(&frame, &mut models);
+                }
+            }
+            assert!((1..=3).contains(&models.lent()), "turn {turn}: {}", models.lent());
+        }
+        assert!((2..=3).contains(&models.made()), "{}", models.made());
+    }
+
+    #[test]
+    fn an_utterance_is_heard_as_before_whoever_had_the_model() {
+        // Without anybody else, and with one who had the model and falls silent first.
+        let mut random = Random::from_seed(12);
+        let said: Vec<_> = (0..150)
+            .map(|at| noise(&mut random, if at % 30 < 20 { 9_000 } else { 1_000 }))
+            .collect();
+        let heard = |vad: &mut Vad, models: &mut VoiceModels| -> Vec<(bool, u32)> {
+            said.iter().map(|frame| (vad.push(frame, models), vad.score.to_bits())).collect()
+        };
+        let alone = heard(&mut Vad::new(), &mut VoiceModels::with_room_for(1));
+        let (mut other, mut models) = (Vad::new(), VoiceModels::with_room_for(1));
+        heard(&mut other, &mut models);
+        assert_eq!(models.lent(), 1);
+        for _ in 0..100 {
+            other.push(&[0; FRAME_SAMPLES], &mut models);
+        }
+        assert_eq!(models.lent(), 0);
+        assert_eq!(heard(&mut Vad::new(), &mut models), alone);
+        assert_eq!(models.made(), 1);
+    }
+
+    #[test]
+    fn who_gives_its_model_back_in_an_utterance_is_lent_another_and_hears_on() {
+        let (mut vad, mut voice) = (Vad::new(), Voice::new());
+        let mut pools = [0, 1].map(|_| VoiceModels::with_room_for(1));
+        let [first, second] = &mut pools;
+        assert!((0..40).filter(|_| vad.push(&voice.frame(), first)).count() >= 30);
+        assert_eq!(first.lent(), 1);
+        vad.give_back_model(first);
+        assert_eq!((first.lent(), vad.has_gap), (0, true));
+        vad.give_back_model(first);
+        // A consonant, for which the model is asked, amid the same speech.
+        let mut random = Random::from_seed(13);
+        assert!(vad.push(&voice.frame(), second));
+        for _ in 0..=UNASKED_FRAMES {
+            assert!(vad.push(&noise(&mut random, 8_000), second));
+        }
+        assert_eq!((first.lent(), second.lent()), (0, 1));
+        assert!((0..40).filter(|_| vad.push(&voice.frame(), second)).count() >= 36);
+    }
+
+    #[test]
+    fn where_there_is_no_model_vowels_are_heard_and_noise_is_no_voice() {
+        let (mut vad, mut none) = (Vad::new(), VoiceModels::with_room_for(0));
+        let mut random = Random::from_seed(14);
+        assert!((0..50).all(|_| !vad.push(&noise(&mut random, 8_000), &mut none)));
+        let (mut vad, mut tone) = (Vad::new(), Tone::new(200, 8_000));
+        assert!((0..40).filter(|_| vad.push(&tone.frame(), &mut none)).count() >= 38);
+        assert_eq!(none.made(), 0);
     }
 
     #[test]
     fn a_voice_is_found_soon_and_lost_soon_after_its_end() {
-        let mut vad = Vad::new();
+        let mut vad = LoneVad::new();
         let mut random = Random::from_seed(2);
         let mut voice = Voice::new();
         assert!((0..50).all(|_| !vad.push(&noise(&mut random, 20))));
@@ -494,7 +597,7 @@ mod tests {
 
     #[test]
     fn a_tone_of_a_test_caller_counts_as_speech() {
-        let mut vad = Vad::new();
+        let mut vad = LoneVad::new();
         for hz in [300, 440, 1_000] {
             let mut tone = Tone::new(hz, 8_000);
             let heard = (0..50).filter(|_| vad.push(&tone.frame())).count();
@@ -504,8 +607,8 @@ mod tests {
     }
 
     /// One that hears a voice for so long that it has lasted.
-    fn amid_speech() -> Vad {
-        let mut vad = Vad::new();
+    fn amid_speech() -> LoneVad {
+        let mut vad = LoneVad::new();
         let mut tone = Tone::new(200, 8_000);
         assert!((0..40).filter(|_| vad.push(&tone.frame())).count() >= 38);
         assert!(vad.has_lasted() && vad.is_uttered());
@@ -514,7 +617,7 @@ mod tests {
 
     #[test]
     fn the_model_hears_the_begin_of_a_vowel_and_none_of_its_rest() {
-        let mut vad = Vad::new();
+        let mut vad = LoneVad::new();
         let mut tone = Tone::new(200, 8_000);
         let mut hears = || {
             vad.push(&tone.frame());
@@ -525,7 +628,7 @@ mod tests {
         assert_eq!(heard, expected);
         // What is no vowel so early is asked about at once, as before.
         let mut random = Random::from_seed(4);
-        let mut vad = Vad::new();
+        let mut vad = LoneVad::new();
         let mut tone = Tone::new(200, 8_000);
         for _ in 0..5 {
             vad.push(&tone.frame());
@@ -562,7 +665,7 @@ mod tests {
         let noise: Vec<_> =
             (0..=usize::from(UNASKED_FRAMES)).map(|_| noise(&mut random, 8_000)).collect();
         let (last, unasked) = noise.split_last().expect("there are four");
-        let score = |ask: fn(&mut Vad, &Pcm)| {
+        let score = |ask: fn(&mut LoneVad, &Pcm)| {
             let mut vad = amid_speech();
             assert!(unasked.iter().all(|frame| vad.push(frame)) && vad.has_gap && vad.was_vowel);
             ask(&mut vad, last);
@@ -576,19 +679,19 @@ mod tests {
             vad.push(frame);
         });
         assert_ne!(behind_vowel, behind_other);
-        assert_eq!(behind_vowel, score(Vad::give_end));
+        assert_eq!(behind_vowel, score(|vad, frame| vad.vad.give_end(frame, &mut vad.models)));
         assert_eq!(
             behind_other,
             score(|vad, frame| {
                 vad.fill_gap();
-                vad.give(frame);
+                vad.vad.give(frame, &mut vad.models);
             })
         );
     }
 
     #[test]
     fn speech_with_vowels_enough_has_lasted_before_it_goes_on_for_long() {
-        let mut vad = Vad::new();
+        let mut vad = LoneVad::new();
         let mut tone = Tone::new(200, 8_000);
         // The first frame of an onset is not yet of the speech.
         for frame in 0..=LASTING_VOWELS {
@@ -629,7 +732,7 @@ mod tests {
     fn a_hiss_is_no_vowel_though_it_has_a_period_and_a_voice_is_one() {
         let heard_of =
             |frames: [Pcm; 2]| -> Heard { std::array::from_fn(|n| frames.as_flattened()[n] >> 4) };
-        let (mut hiss, mut vad) = (Tone::new(2_400, 8_000), Vad::new());
+        let (mut hiss, mut vad) = (Tone::new(2_400, 8_000), LoneVad::new());
         vad.before = hiss.frame();
         let next = hiss.frame();
         let heard = heard_of([vad.before, next]);

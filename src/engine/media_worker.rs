@@ -6,6 +6,7 @@ mod gauges;
 mod guests;
 mod hosted;
 mod hushes;
+mod idle_models;
 mod listeners;
 mod lone_packets;
 mod moving;
@@ -53,6 +54,7 @@ use crate::sdp::MediaPlan;
 use crate::types::limit::MEDIA_COMMANDS_MAX;
 use crate::types::limit::MEDIA_SESSIONS_MAX;
 use crate::types::limit::RTP_STRANGERS_PER_PHASE_MAX;
+use crate::types::moment::Moment;
 use crossbeam_queue::ArrayQueue;
 use std::io;
 use std::panic::AssertUnwindSafe;
@@ -251,6 +253,8 @@ struct MediaThread {
     /// Closed sessions on their way back to their calls. They go once a tick, together: each on its
     /// own would wake the runtime for itself.
     closed: Vec<(oneshot::Sender<Box<Hosted>>, Box<Hosted>)>,
+    /// When models that nobody has were looked for.
+    models_looked_at: Moment,
     desk: Desk,
 }
 
@@ -261,7 +265,8 @@ impl MediaThread {
         let phases = std::array::from_fn(|_| Vec::with_capacity(MEDIA_SESSIONS_MAX));
         let closed = Vec::with_capacity(COMMANDS_PER_PHASE_MAX);
         let (phase_work, desk) = (PhaseWork::default(), Desk::new());
-        Self { worker, slots, moved, phases, phase_work, closed, desk }
+        let models_looked_at = desk.now;
+        Self { worker, slots, moved, phases, phase_work, closed, models_looked_at, desk }
     }
 
     fn run(&mut self) {
@@ -289,6 +294,7 @@ impl MediaThread {
         self.phase_work.ran(phase, os::thread_time().saturating_sub(asked), sessions);
         if phase == 0 {
             self.give_back();
+            self.unmake_models();
         }
         let work = os::thread_time().saturating_sub(before);
         self.worker.gauges.phase_ran(work, late, sessions);
@@ -415,7 +421,8 @@ impl MediaThread {
             phase.push(index);
         }
         let slot = self.slots.get_mut(usize::from(index));
-        if let Some(left_over) = slot.and_then(|slot| slot.replace(hosted)) {
+        if let Some(mut left_over) = slot.and_then(|slot| slot.replace(hosted)) {
+            left_over.session.give_back_models(self.desk.out.models());
             self.discard(Garbage::Session(left_over));
         }
         self.catch_up(id, missed);
@@ -451,7 +458,8 @@ impl MediaThread {
 
     fn remove(&mut self, id: MediaId) -> Option<Box<Hosted>> {
         let slot = self.slots.get_mut(usize::from(id.index))?;
-        let hosted = slot.take_if(|hosted| hosted.place.id() == id)?;
+        let mut hosted = slot.take_if(|hosted| hosted.place.id() == id)?;
+        hosted.session.give_back_models(self.desk.out.models());
         let phase = self.phases.get_mut(hosted.phase)?;
         if let Some(at) = phase.iter().position(|index| *index == id.index) {
             phase.swap_remove(at);
@@ -568,7 +576,6 @@ mod tests {
     use crate::net::port_pool::PortPool;
     use crate::rtp::packet::HEADER_BYTES;
     use crate::sdp::Direction;
-    use crate::types::moment::Moment;
     use std::collections::VecDeque;
     use std::net::IpAddr;
     use std::net::Ipv4Addr;

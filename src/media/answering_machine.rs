@@ -9,6 +9,7 @@ use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::frame::Pcm;
 use crate::audio::tonality::Tonality;
 use crate::audio::vad::Vad;
+use crate::audio::voice_models::VoiceModels;
 use crate::types::answering_machine::Answerer;
 use crate::types::answering_machine::AnswererEvent;
 
@@ -59,6 +60,9 @@ const FAX_HZ: u16 = 2_100;
 
 /// Frames of a facsimile tone that make it one: no beep is as long.
 const FAX_FRAMES: u8 = 45;
+
+/// Most that is told of 20 ms.
+pub const TOLD_AT_ONCE_MAX: usize = 3;
 
 /// Who answers, and when one may speak to it.
 pub struct AnsweringMachineDetector {
@@ -135,13 +139,24 @@ impl AnsweringMachineDetector {
         matches!(self.state, State::Done)
     }
 
-    /// Takes the next 20 ms after the answer.
-    pub fn push(&mut self, heard: &Pcm, mut tell: impl FnMut(AnswererEvent)) {
+    /// Gives the model that knows voices [back](Vad::give_back_model).
+    pub fn give_back_model(&mut self, models: &mut VoiceModels) {
+        self.vad.give_back_model(models);
+    }
+
+    /// Takes the next 20 ms after the answer, and tells what they bring, [little](TOLD_AT_ONCE_MAX) at once. `models` has
+    /// the one that knows voices, and has it back when [all is found](Self::is_done).
+    pub fn push(
+        &mut self,
+        heard: &Pcm,
+        models: &mut VoiceModels,
+        mut tell: impl FnMut(AnswererEvent),
+    ) {
         if self.state == State::Done {
             return;
         }
         self.now_ms = self.now_ms.saturating_add(TICK_MS);
-        self.time(heard);
+        self.time(heard, models);
         let beep = self.tone(heard);
         let was = self.state;
         self.state = match (was, beep) {
@@ -161,11 +176,14 @@ impl AnsweringMachineDetector {
             (State::Judging, None) => self.judging(&mut tell),
             (State::Greeting, None) => self.greeting(&mut tell),
         };
+        if self.is_done() {
+            self.give_back_model(models);
+        }
     }
 
     /// Counts what is said and what is silent.
-    fn time(&mut self, heard: &Pcm) {
-        if !self.vad.push(heard) {
+    fn time(&mut self, heard: &Pcm, models: &mut VoiceModels) {
+        if !self.vad.push(heard, models) {
             self.silent_ms = self.silent_ms.saturating_add(TICK_MS);
             if self.silent_ms >= PAUSE_MS {
                 self.run_ms = 0;
@@ -300,6 +318,7 @@ mod tests {
     /// What was told while somebody said this: numbers of ms, of voice and of silence in turn, voice first.
     struct Answer {
         detector: AnsweringMachineDetector,
+        models: VoiceModels,
         voice: Voice,
         told: Vec<AnswererEvent>,
     }
@@ -307,11 +326,14 @@ mod tests {
     impl Answer {
         fn new() -> Self {
             let detector = AnsweringMachineDetector::new();
-            Self { detector, voice: Voice::new(), told: Vec::new() }
+            let models = VoiceModels::with_room_for(1);
+            Self { detector, models, voice: Voice::new(), told: Vec::new() }
         }
 
         fn hear(&mut self, frame: &Pcm) {
-            self.detector.push(frame, |event| self.told.push(event));
+            let before = self.told.len();
+            self.detector.push(frame, &mut self.models, |event| self.told.push(event));
+            assert!(self.told.len() - before <= TOLD_AT_ONCE_MAX, "{:?}", self.told);
         }
 
         fn quiet(mut self, ms: u32) -> Self {
@@ -397,6 +419,7 @@ mod tests {
         let over = AnswererEvent::GreetingOver { at_ms, beeped: true };
         assert_eq!(answer.told.last(), Some(&over));
         assert!(answer.detector.is_done());
+        assert_eq!((answer.models.made(), answer.models.lent()), (1, 0), "it needs no model");
     }
 
     #[test]

@@ -4,13 +4,12 @@
 #![warn(clippy::wildcard_enum_match_arm)]
 
 use crate::audio::frame::Pcm;
-use crate::audio::vad::Paged;
+use crate::audio::voice_models::VoiceModels;
 use crate::media::speech::Speech;
 use crate::media::speech::SpeechChange;
 use crate::types::barge_in::BargeIn;
 use crate::types::barge_in::BargeInMode;
 use crate::types::talk::Turn;
-use std::mem::MaybeUninit;
 
 /// What is to become of what the agent says.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,9 +85,9 @@ impl Listener {
         }
     }
 
-    /// The room of the [model](crate::audio::vad::Vad::unmade_model) that knows voices, while nobody has asked it.
-    pub fn unmade_model(&mut self) -> Option<&mut MaybeUninit<Paged>> {
-        self.speech.unmade_model()
+    /// Gives the model that knows voices [back](crate::audio::vad::Vad::give_back_model).
+    pub fn give_back_model(&mut self, models: &mut VoiceModels) {
+        self.speech.give_back_model(models);
     }
 
     /// Whether the caller speaks.
@@ -98,12 +97,13 @@ impl Listener {
     }
 
     /// Takes the 20 ms that end at `now_ms`: what was heard of the caller, what was played to it, and what the
-    /// agent does.
+    /// agent does. `models` has the one that knows voices.
     pub fn hear(
         &mut self,
         now_ms: u64,
-        (heard, played): (&Pcm, &Pcm),
+        sound: (&Pcm, &Pcm),
         agent: AgentDoes,
+        models: &mut VoiceModels,
     ) -> (Verdict, Option<Turn>) {
         if agent.queued && !self.did.queued {
             self.first_byte_ms = now_ms;
@@ -112,7 +112,7 @@ impl Listener {
             self.spoken_ms = now_ms;
         }
         self.did = agent;
-        let change = self.speech.push(now_ms, heard, played);
+        let change = self.speech.push(now_ms, sound, models);
         let verdict = self.judge(now_ms, change, agent);
         (verdict, self.time(now_ms, change, agent))
     }
@@ -197,6 +197,7 @@ mod tests {
 
     struct Lab {
         listener: Listener,
+        models: VoiceModels,
         voice: Voice,
         now_ms: u64,
         turns: Vec<Turn>,
@@ -210,14 +211,17 @@ mod tests {
                 confirm: Duration::from_millis(300),
             };
             let listener = Listener::new(policy);
-            let mut lab = Self { listener, voice: Voice::new(), now_ms: 0, turns: Vec::new() };
+            let models = VoiceModels::with_room_for(1);
+            let (voice, turns) = (Voice::new(), Vec::new());
+            let mut lab = Self { listener, models, voice, now_ms: 0, turns };
             assert_eq!(lab.quiet(25, SPEAKS), []);
             lab
         }
 
         fn hear(&mut self, frame: &Pcm, agent: AgentDoes) -> Option<(u64, Verdict)> {
             self.now_ms += 20;
-            let (verdict, turn) = self.listener.hear(self.now_ms, (frame, &SILENT), agent);
+            let sound = (frame, &SILENT);
+            let (verdict, turn) = self.listener.hear(self.now_ms, sound, agent, &mut self.models);
             self.turns.extend(turn);
             (verdict != Verdict::GoOn).then_some((self.now_ms, verdict))
         }

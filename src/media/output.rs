@@ -1,5 +1,6 @@
-//! What a media session wants done: datagrams and events, in buffers that are used again.
+//! What a media session wants done: datagrams and events, in buffers that are used again; and what it is lent meanwhile.
 
+use crate::audio::voice_models::VoiceModels;
 use crate::media::event::MediaEvent;
 use std::net::SocketAddr;
 use std::ops::Range;
@@ -24,13 +25,18 @@ pub enum Taken {
     Report,
 }
 
-/// Gathers what sessions want done. The buffers keep their room, so that a tick allocates nothing.
+/// Gathers what sessions want done. The buffers keep their room, so that a tick allocates nothing. It has the models that
+/// know voices, too. A session that is lent one has it beyond the tick: it stays with this, or gives it back before.
 #[derive(Debug)]
 pub struct TickOutput {
     bytes: Vec<u8>,
     transmits: Vec<(Port, SocketAddr, Range<usize>)>,
     events: Vec<MediaEvent>,
+    models: VoiceModels,
 }
+
+/// Who hears voices in one session: a listener, and who finds out who answered.
+const MODELS_A_SESSION: usize = 2;
 
 /// Room for what one session can want in one tick: two packets at 10 ms, one report, a goodbye.
 const BYTES_CAPACITY: usize = 4_096;
@@ -43,17 +49,29 @@ impl Default for TickOutput {
 }
 
 impl TickOutput {
-    /// An empty one.
+    /// An empty one, with models for one session.
     #[must_use]
     pub fn new() -> Self {
+        Self::with_models(MODELS_A_SESSION)
+    }
+
+    /// An empty one, with room for so many models. Further voices are known by their vowels alone.
+    #[must_use]
+    pub fn with_models(most: usize) -> Self {
         Self {
             bytes: Vec::with_capacity(BYTES_CAPACITY),
             transmits: Vec::with_capacity(ITEMS_CAPACITY),
             events: Vec::with_capacity(ITEMS_CAPACITY),
+            models: VoiceModels::with_room_for(most),
         }
     }
 
-    /// Forgets everything but its room.
+    /// The models that know voices.
+    pub const fn models(&mut self) -> &mut VoiceModels {
+        &mut self.models
+    }
+
+    /// Forgets everything but its room and its models.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.transmits.clear();

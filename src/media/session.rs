@@ -524,6 +524,8 @@ mod late_tests;
 #[cfg(test)]
 mod law_tests;
 #[cfg(test)]
+mod models_tests;
+#[cfg(test)]
 mod packed_tests;
 #[cfg(test)]
 mod passed_tests;

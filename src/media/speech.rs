@@ -4,10 +4,9 @@ use crate::audio::frame::Pcm;
 use crate::audio::tonality::Tonality;
 use crate::audio::vad::HANGOVER_MS;
 use crate::audio::vad::ONSET_MS;
-use crate::audio::vad::Paged;
 use crate::audio::vad::Vad;
 use crate::audio::vad::mean_square;
-use std::mem::MaybeUninit;
+use crate::audio::voice_models::VoiceModels;
 
 /// Length of a tick, in ms.
 const TICK_MS: u64 = 20;
@@ -119,9 +118,9 @@ impl Speech {
         }
     }
 
-    /// The room of the [model](Vad::unmade_model), while nobody has asked it.
-    pub fn unmade_model(&mut self) -> Option<&mut MaybeUninit<Paged>> {
-        self.vad.unmade_model()
+    /// Gives the [model](Vad::give_back_model) back that it was lent.
+    pub fn give_back_model(&mut self, models: &mut VoiceModels) {
+        self.vad.give_back_model(models);
     }
 
     /// Since when the caller speaks, in ms of the session; `None`: it does not.
@@ -133,8 +132,13 @@ impl Speech {
         }
     }
 
-    /// Takes the 20 ms that end at `now_ms`, with what was played to the caller meanwhile.
-    pub fn push(&mut self, now_ms: u64, heard: &Pcm, played: &Pcm) -> SpeechChange {
+    /// Takes the 20 ms that end at `now_ms`: what was heard, and what was played to the caller meanwhile.
+    pub fn push(
+        &mut self,
+        now_ms: u64,
+        (heard, played): (&Pcm, &Pcm),
+        models: &mut VoiceModels,
+    ) -> SpeechChange {
         if let Some(place) = self.played.get_mut(self.tick) {
             *place = mean_square(played);
         }
@@ -147,7 +151,7 @@ impl Speech {
         if self.state == State::Quiet {
             self.around.add(power);
         }
-        let voice = self.vad.push_known(heard, power);
+        let voice = self.vad.push_known(heard, power, models);
         // The detector bridges pauses, in which there is neither voice nor tone.
         let pauses = self.vad.silent_ms() > 0;
         let was = self.state;
@@ -220,19 +224,25 @@ mod tests {
 
     struct Lab {
         speech: Speech,
+        models: VoiceModels,
         now_ms: u64,
     }
 
     impl Lab {
         fn new(least_ms: u64) -> Self {
-            let mut lab = Self { speech: Speech::new(least_ms), now_ms: 0 };
+            let mut lab = Self::just_begun(least_ms);
             assert_eq!(lab.hear_all((0..25).map(|_| SILENT)), []);
             lab
         }
 
+        fn just_begun(least_ms: u64) -> Self {
+            let models = VoiceModels::with_room_for(1);
+            Self { speech: Speech::new(least_ms), models, now_ms: 0 }
+        }
+
         fn hear(&mut self, heard: &Pcm, played: &Pcm) -> SpeechChange {
             self.now_ms += TICK_MS;
-            self.speech.push(self.now_ms, heard, played)
+            self.speech.push(self.now_ms, (heard, played), &mut self.models)
         }
 
         /// What changed, and when, while the caller said this into silence.
@@ -339,7 +349,7 @@ mod tests {
 
     #[test]
     fn what_hums_since_the_call_began_is_no_speech_and_who_speaks_over_it_is() {
-        let mut lab = Lab { speech: Speech::new(80), now_ms: 0 };
+        let mut lab = Lab::just_begun(80);
         let (mut hum, mut more) = (Tone::new(180, 300), Tone::new(300, 300));
         let mut third = Tone::new(420, 300);
         let mut hums = || {

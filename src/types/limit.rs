@@ -161,6 +161,9 @@ pub const MEDIA_EVENTS_MAX: usize = 16;
 pub const MEDIA_EVENTS_KEPT_FREE: usize = 8;
 /// Media sessions of one media thread. Over it: the new call gets 503.
 pub const MEDIA_SESSIONS_MAX: usize = 4_096;
+/// Models of voices that one media thread lends at once, 8 KB each while they are lent. Over it: a voice is known by its
+/// vowels alone.
+pub const VOICE_MODELS_MAX: usize = MEDIA_SESSIONS_MAX;
 
 /// Ticks of a session whose sound waits for whoever records it: two and a half seconds, in whatever form it is; 70 KB at
 /// 8 kHz, 190 KB at 16 kHz. Over it: the newest are left out, and the recording has a gap that it tells of.

@@ -8,7 +8,7 @@ use crate::agent::session::Output;
 use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::g711;
 use crate::audio::link::FRAME_BYTES;
-use crate::audio::vad::Vad;
+use crate::audio::vad::LoneVad;
 use crate::types::codec::Law;
 use bytes::Bytes;
 use std::collections::VecDeque;
@@ -35,7 +35,7 @@ fn greeting() -> Bytes {
 
 /// Repeats what the caller says.
 pub struct Parrot {
-    vad: Vad,
+    vad: LoneVad,
     turn: Turn,
     /// The latest frames, while the caller says nothing.
     pre_roll: VecDeque<[u8; FRAME_BYTES]>,
@@ -64,7 +64,7 @@ impl Parrot {
     #[expect(clippy::new_without_default, reason = "the other agents are made by new, too")]
     pub fn new() -> Self {
         Self {
-            vad: Vad::new(),
+            vad: LoneVad::new(),
             turn: Turn::Listening { speech: 0 },
             pre_roll: VecDeque::with_capacity(PRE_ROLL_FRAMES),
             playing: None,

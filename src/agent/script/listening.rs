@@ -9,7 +9,7 @@ use crate::agent::script::vocabulary::Input;
 use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::g711;
 use crate::audio::link::FRAME_BYTES;
-use crate::audio::vad::Vad;
+use crate::audio::vad::LoneVad;
 use crate::types::codec::Law;
 use crate::types::moment::Moment;
 use std::time::Duration;
@@ -24,7 +24,7 @@ const SPEECH_MAX: Duration = Duration::from_secs(60);
 /// Tells speech from silence.
 #[derive(Debug)]
 pub(super) struct Ear {
-    vad: Vad,
+    vad: LoneVad,
     /// Frames of speech in a row.
     voiced: u32,
     /// Whether anything was said.
@@ -35,7 +35,7 @@ pub(super) struct Ear {
 
 impl Ear {
     pub(super) fn new() -> Self {
-        Self { vad: Vad::new(), voiced: 0, has_spoken: false, silence: Duration::ZERO }
+        Self { vad: LoneVad::new(), voiced: 0, has_spoken: false, silence: Duration::ZERO }
     }
 
     pub(super) fn hear(&mut self, frame: &[u8; FRAME_BYTES]) {

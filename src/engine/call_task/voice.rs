@@ -29,7 +29,6 @@ use crate::engine::mailbox;
 use crate::engine::media_thread::MediaId;
 use crate::engine::originate;
 use crate::engine::originate::TransferTarget;
-use crate::engine::os;
 use crate::engine::script_task::ScriptEvent;
 use crate::engine::script_task::ScriptHandle;
 use crate::engine::switch::SaidTurn;
@@ -382,14 +381,7 @@ impl Task {
     fn listener_of_voice(&self, is_fallback: bool) -> Option<Box<Listener>> {
         let agent = &self.route.profile.agent;
         let is_wanted = agent.kind.is_outside() || agent.barge_in.mode != BargeInMode::Off;
-        (is_wanted && !is_fallback).then(|| {
-            let mut listener = Box::new(Listener::new(agent.barge_in));
-            // What the allocator gave may have been used before, and most callers are silent while they listen.
-            if let Some(room) = listener.unmade_model() {
-                os::return_pages(room);
-            }
-            listener
-        })
+        (is_wanted && !is_fallback).then(|| Box::new(Listener::new(agent.barge_in)))
     }
 
     /// The announcement gets a link of its own: what the agent still had queued is not played. It has little to say, and

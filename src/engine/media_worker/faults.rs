@@ -51,7 +51,11 @@ impl MediaThread {
     pub(super) fn take_over(&mut self, before: Self) {
         let Self { slots, moved, closed, mut desk, .. } = before;
         (self.moved, self.closed) = (moved, closed);
-        slots.into_iter().flatten().for_each(|hosted| self.give_up(hosted));
+        for mut hosted in slots.into_iter().flatten() {
+            // This life has models of its own.
+            hosted.session.give_back_models(desk.out.models());
+            self.give_up(hosted);
+        }
         // Agents that have something to hear do not wait for others.
         desk.sleepers.wake();
     }

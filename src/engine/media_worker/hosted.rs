@@ -20,6 +20,7 @@ use crate::types::limit::RTP_PACKET_BYTES_MAX;
 use crate::types::limit::RTP_READS_PER_TICK_MAX;
 use crate::types::limit::RTP_STRANGERS_PER_PHASE_MAX;
 use crate::types::limit::RTP_STRANGERS_PER_TICK_MAX;
+use crate::types::limit::VOICE_MODELS_MAX;
 use crate::types::moment::Moment;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -279,7 +280,7 @@ impl Desk {
             wall: Duration::ZERO,
             datagram: [0; RTP_PACKET_BYTES_MAX],
             strangers_left: RTP_STRANGERS_PER_PHASE_MAX,
-            out: TickOutput::new(),
+            out: TickOutput::with_models(VOICE_MODELS_MAX),
             sleepers: Sleepers::new(),
         }
     }

@@ -11,7 +11,10 @@ impl MediaThread {
         // Where the session is closed already, the one that was brought is what is left over.
         let mut left = listener;
         self.with(id, |hosted, _| left = hosted.session.listen_with(left.take()));
-        left.into_iter().for_each(|listener| self.discard(Garbage::Listener(listener)));
+        if let Some(mut listener) = left {
+            listener.give_back_model(self.desk.out.models());
+            self.discard(Garbage::Listener(listener));
+        }
     }
 
     pub(super) fn screen(&mut self, id: MediaId, machine: Box<AnsweringMachineDetector>) {
@@ -19,6 +22,9 @@ impl MediaThread {
         self.with(id, |hosted, _| {
             left = left.take().and_then(|machine| hosted.session.screen_with(machine));
         });
-        left.into_iter().for_each(|machine| self.discard(Garbage::AnsweringMachine(machine)));
+        if let Some(mut machine) = left {
+            machine.give_back_model(self.desk.out.models());
+            self.discard(Garbage::AnsweringMachine(machine));
+        }
     }
 }

@@ -191,12 +191,15 @@ mod tests {
     use crate::engine::media_events::MediaEvents;
     use crate::engine::media_events::media_events;
     use crate::engine::media_worker::TapeCommand;
+    use crate::media::listener::Listener;
     use crate::media::session::MediaSession;
     use crate::media::setup::MediaSetup;
     use crate::net::port_pool::PortChoice;
     use crate::net::port_pool::PortPool;
     use crate::rtp::packet::RtpPacket;
     use crate::sdp::MediaPlan;
+    use crate::types::barge_in::BargeIn;
+    use crate::types::random::Random;
     use std::net::IpAddr;
     use std::net::Ipv4Addr;
     use std::net::SocketAddr;
@@ -212,6 +215,8 @@ mod tests {
         threads: [MediaThread; 2],
         now: Moment,
         id: MediaId,
+        /// Where it hears its peer.
+        port: u16,
         peer: UdpSocket,
         call: (AgentEnd, MediaEvents),
     }
@@ -233,8 +238,9 @@ mod tests {
             let now = clock::now();
             let session = MediaSession::boxed(now, setup, end);
             let reserved = PortPool::new(ports, 1).reserve(ADDRESS, PortChoice::ANY).expect("free");
+            let port = reserved.rtp().local_address().expect("bound").port();
             threads[0].open(Box::new(Hosted::new(place, session, reserved, events_in)));
-            Self { threads, now, id, peer, call: (agent, events) }
+            Self { threads, now, id, port, peer, call: (agent, events) }
         }
 
         /// 20 ms of both, phase by phase.
@@ -258,6 +264,35 @@ mod tests {
             let to = Arc::clone(&self.threads[1].worker);
             let places = vec![to.take_place().expect("free")];
             self.threads[0].worker.ask_to_leave(Leaving { to, places });
+        }
+
+        /// Models that are lent at either thread.
+        fn lent(&mut self) -> [usize; 2] {
+            [0, 1].map(|at| self.threads[at].desk.out.models().lent())
+        }
+
+        /// A peer that hisses like a consonant, as loud as a shout, or is silent, packet by packet. The models that were lent
+        /// after each.
+        fn hear(&mut self, numbers: std::ops::Range<u16>, hisses: bool) -> Vec<[usize; 2]> {
+            let mut random = Random::from_seed(u64::from(numbers.start));
+            let to = SocketAddr::new(ADDRESS, self.port);
+            let heard = numbers.map(|number| {
+                let [high, low] = number.to_be_bytes();
+                let mut packet = vec![0x80, 0, high, low];
+                packet.extend((u32::from(number) * 160).to_be_bytes());
+                packet.extend([0, 0, 0, 7]);
+                let sound = (0..160).map(|_| if hisses { random.below(256) as u8 } else { 0xff });
+                packet.extend(sound);
+                self.peer.send_to(&packet, to).expect("sent");
+                self.tick();
+                self.lent()
+            });
+            heard.collect()
+        }
+
+        fn is_listened_to(&self) {
+            let listener = Box::new(Listener::new(BargeIn::OFF));
+            self.ask(Command::Listen(self.id, Some(listener)));
         }
 
         fn taken(&self) -> [usize; 2] {
@@ -327,6 +362,56 @@ mod tests {
         let items: Vec<_> = std::iter::from_fn(|| out.next_item()).collect();
         assert!(items.iter().all(|item| matches!(item, TapeItem::Sound(_))), "{items:?}");
         assert_eq!(out.reached(), 31 * 160, "no tick is missing");
+    }
+
+    #[test]
+    fn a_session_whose_caller_speaks_leaves_its_model_behind_and_is_lent_another() {
+        let mut pair = Pair::new(22_074..=22_075);
+        pair.is_listened_to();
+        let before = pair.hear(0..20, true);
+        assert_eq!(before.last(), Some(&[1, 0]));
+        pair.move_over();
+        let there = pair.hear(20..40, true);
+        assert_eq!(pair.taken(), [0, 1]);
+        assert_eq!(there.last(), Some(&[0, 1]));
+        let silent = pair.hear(40..140, false);
+        assert_eq!(silent.last(), Some(&[0, 0]), "nobody speaks");
+        let all = [before, there, silent].concat();
+        assert!(all.iter().all(|lent| lent.iter().sum::<usize>() <= 1), "{all:?}");
+        let made = pair.threads.map(|mut thread| thread.desk.out.models().made());
+        assert_eq!(made, [1, 1]);
+    }
+
+    #[test]
+    fn a_model_goes_back_with_who_listened_and_with_its_session() {
+        let mut pair = Pair::new(22_076..=22_077);
+        pair.is_listened_to();
+        assert_eq!(pair.hear(0..20, true).last(), Some(&[1, 0]));
+        pair.ask(Command::Listen(pair.id, None));
+        pair.tick();
+        assert_eq!(pair.lent(), [0, 0]);
+        pair.is_listened_to();
+        assert_eq!(pair.hear(21..40, true).last(), Some(&[1, 0]));
+        let (reply, _closed) = oneshot::channel();
+        pair.ask(Command::Close(pair.id, reply));
+        pair.tick();
+        assert_eq!(pair.lent(), [0, 0]);
+    }
+
+    #[test]
+    fn who_had_a_model_when_its_thread_met_a_fault_gives_back_none_of_the_next_life() {
+        let mut pair = Pair::new(22_078..=22_079);
+        pair.is_listened_to();
+        assert_eq!(pair.hear(0..20, true).last(), Some(&[1, 0]));
+        let worker = Arc::clone(&pair.threads[0].worker);
+        let before = std::mem::replace(&mut pair.threads[0], MediaThread::new(worker));
+        pair.threads[0].take_over(before);
+        let other = pair.threads[0].desk.out.models().lend();
+        let (reply, _closed) = oneshot::channel();
+        pair.ask(Command::Close(pair.id, reply));
+        pair.tick();
+        assert_eq!((pair.taken(), pair.lent()), ([0, 0], [1, 0]));
+        assert!(other.is_some());
     }
 
     #[test]

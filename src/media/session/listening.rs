@@ -3,7 +3,9 @@
 use crate::audio::frame::Encoded;
 use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::g711;
+use crate::audio::voice_models::VoiceModels;
 use crate::media::answering_machine::AnsweringMachineDetector;
+use crate::media::answering_machine::TOLD_AT_ONCE_MAX;
 use crate::media::event::MediaEvent;
 use crate::media::listener::AgentDoes;
 use crate::media::listener::Listener;
@@ -57,17 +59,29 @@ impl Told {
 }
 
 impl MediaSession {
-    /// Lets `listener` hear the peer, `None`: nobody. Returns the one before, to be freed elsewhere.
+    /// Lets `listener` hear the peer, `None`: nobody. Returns the one before, to be freed elsewhere; it may have a
+    /// [model](TickOutput::models).
     pub const fn listen_with(&mut self, listener: Option<Box<Listener>>) -> Option<Box<Listener>> {
         std::mem::replace(&mut self.ears.listener, listener)
     }
 
-    /// Lets `machine` find out who answered, from now on. Returns one that did before, to be freed elsewhere.
+    /// Lets `machine` find out who answered, from now on. Returns one that did before, to be freed elsewhere; it may have a
+    /// [model](TickOutput::models).
     pub const fn screen_with(
         &mut self,
         machine: Box<AnsweringMachineDetector>,
     ) -> Option<Box<AnsweringMachineDetector>> {
         self.ears.machine.replace(machine)
+    }
+
+    /// Gives back the models that were lent to it: before it leaves their thread, and it may come to another.
+    pub fn give_back_models(&mut self, models: &mut VoiceModels) {
+        if let Some(listener) = &mut self.ears.listener {
+            listener.give_back_model(models);
+        }
+        if let Some(machine) = &mut self.ears.machine {
+            machine.give_back_model(models);
+        }
     }
 
     /// The peer pressed a key that its audio does not have: what its agent says after a pause is an answer.
@@ -76,13 +90,21 @@ impl MediaSession {
     }
 
     fn screen(&mut self, heard: &Encoded, out: &mut TickOutput) {
-        let Some(mut machine) = self.ears.machine.take_if(|machine| !machine.is_done()) else {
+        let Some(machine) = self.ears.machine.as_mut().filter(|machine| !machine.is_done()) else {
             return;
         };
         let mut linear = [0; FRAME_SAMPLES];
         g711::decode(Law::Mu, heard, &mut linear);
-        machine.push(&linear, |event| self.tell_talk(Talk::Answerer(event), out));
-        self.ears.machine = Some(machine);
+        let mut told = [None; TOLD_AT_ONCE_MAX];
+        let mut places = told.iter_mut();
+        machine.push(&linear, out.models(), |event| {
+            if let Some(place) = places.next() {
+                *place = Some(event);
+            }
+        });
+        for event in told.into_iter().flatten() {
+            self.tell_talk(Talk::Answerer(event), out);
+        }
     }
 
     /// Takes what this tick made of the talk of peer and agent.
@@ -103,10 +125,11 @@ impl MediaSession {
             self.playout.caller_is_heard();
         }
         // What is no noise of the line is known from its first packet on.
-        if self.bridged.is_some() || self.counters.first_packet_ms.is_none() {
-            return;
-        }
+        let hears = self.bridged.is_none() && self.counters.first_packet_ms.is_some();
         let Some(listener) = &mut self.ears.listener else { return };
+        if !hears {
+            return listener.give_back_model(out.models());
+        }
         let agent = AgentDoes {
             queued: self.playout.queued_ms() > 0,
             speaks: self.playout.is_speaking() && self.started && !self.steered.is_playing(),
@@ -115,7 +138,8 @@ impl MediaSession {
         g711::decode(Law::Mu, heard, &mut of_peer);
         g711::decode(self.said.0, &self.said.1, &mut of_agent);
         let spoke = listener.caller_speaks();
-        let (verdict, turn) = listener.hear(now_ms, (&of_peer, &of_agent), agent);
+        let sound = (&of_peer, &of_agent);
+        let (verdict, turn) = listener.hear(now_ms, sound, agent, out.models());
         if listener.caller_speaks() {
             self.playout.caller_is_heard();
         } else if spoke {
