@@ -240,7 +240,7 @@ impl CallRecord {
             | CallEvent::ReofferRefused { .. }
             | CallEvent::Replaced(_)
             | CallEvent::PeerReason { .. }
-            | CallEvent::Supervision(_)
+            | CallEvent::Supervision(..)
             | CallEvent::LegMedia(..) => {}
             CallEvent::Media(figures) => self.media = Some(figures.clone()),
             CallEvent::Ended { cause, by, duration } => self.end(at, (*cause, *by), *duration),

@@ -2,6 +2,8 @@
 
 use crate::api::views::CallView;
 use crate::api::views::EventView;
+use crate::call::side::Seat;
+use crate::call::supervision::SupervisorStanding;
 use crate::cdr::TimedEvent;
 use crate::clock;
 use crate::engine::errand::LiveCall;
@@ -28,15 +30,18 @@ pub(super) struct StandingView {
     playing: Option<String>,
     recording: &'static str,
     recording_id: Option<String>,
+    /// The one that was called or changed, else the first.
     supervisor: Option<SupervisorView>,
+    supervisors: Vec<SupervisorView>,
     agent: &'static str,
     ai_profile_id: Option<String>,
     variables: Value,
 }
 
-/// The supervisor of a running call.
-#[derive(Debug, Serialize)]
+/// A supervisor of a running call.
+#[derive(Clone, Copy, Debug, Serialize)]
 struct SupervisorView {
+    leg: &'static str,
     mode: &'static str,
     state: &'static str,
 }
@@ -81,6 +86,7 @@ pub(super) fn variables(variables: &CallVariables) -> Value {
 impl StandingView {
     pub(super) fn of(call: CallId, snapshot: &Snapshot) -> Self {
         let standing = &snapshot.standing;
+        let supervisors: Vec<_> = standing.supervisors.iter().map(SupervisorView::of).collect();
         Self {
             id: call.to_string(),
             state: snapshot.state.as_str(),
@@ -92,13 +98,30 @@ impl StandingView {
             playing: standing.playing.clone(),
             recording: standing.recording.as_str(),
             recording_id: standing.recording.id().map(|id| id.to_string()),
-            supervisor: standing.supervisor.map(|own| SupervisorView {
-                mode: own.mode.as_str(),
-                state: if own.is_present { "present" } else { "calling" },
-            }),
+            supervisor: supervisors.first().copied(),
+            supervisors,
             agent: standing.agent,
             ai_profile_id: snapshot.profile.map(|id| id.to_string()),
             variables: variables(&snapshot.variables),
+        }
+    }
+
+    /// The same as the answer to who called or changed the supervisor in this seat; `None`: the first one.
+    pub(super) fn about(mut self, seat: Option<Seat>) -> Self {
+        if let Some(seat) = seat {
+            let mut all = self.supervisors.iter();
+            self.supervisor = all.find(|own| own.leg == seat.leg_name()).copied();
+        }
+        self
+    }
+}
+
+impl SupervisorView {
+    const fn of(own: &SupervisorStanding) -> Self {
+        Self {
+            leg: own.seat.leg_name(),
+            mode: own.mode.as_str(),
+            state: if own.is_present { "present" } else { "calling" },
         }
     }
 }

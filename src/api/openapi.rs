@@ -161,7 +161,8 @@ fn operation(route: &Route) -> Value {
             if route.method == "PATCH" {
                 content["application/merge-patch+json"] = json!({"schema": reference(&name)});
             }
-            members.insert("requestBody".to_owned(), json!({"required": true, "content": content}));
+            let body = json!({"required": !may_be_bodiless(route), "content": content});
+            members.insert("requestBody".to_owned(), body);
         }
         let ways = json!([{"bearer": []}, {"header": []}, {"call_token": []}]);
         match route {
@@ -365,6 +366,11 @@ fn has_tag(route: &Route) -> bool {
         || (route.method == "DELETE" && route.path.ends_with("/transcript"))
         || route.path.ends_with("/rotate")
         || route.path.ends_with("/rotate-secret")
+}
+
+/// True where a body only says which one is meant.
+const fn may_be_bodiless(route: &Route) -> bool {
+    matches!(route.shape, Shape::Other { takes: Some((_, name)), .. } if matches!(name.as_bytes(), b"SupervisionEnd"))
 }
 
 /// True for the route that places calls.

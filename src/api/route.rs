@@ -496,17 +496,17 @@ const STEERING: [Route; 11] = [
     command!(
         "supervise",
         Some("SuperviseWish"),
-        "Calls a supervisor, who from its answer on hears both sides and is heard by nobody (listen), by whom the \
-         caller talks with (whisper), or by both (barge). How its leg fares is told by the call's events.",
+        "Calls one more supervisor, of four at most. From its answer on it hears both sides and is heard by nobody \
+         (listen), by whom the caller talks with (whisper), or by both (barge). The call's events tell of its leg.",
         supervise::begin
     ),
     command!(
         "supervise/mode",
         Some("SupervisionWish"),
-        "Changes who hears the supervisor.",
+        "Changes who hears a supervisor.",
         supervise::change
     ),
-    command!("supervise/stop", None, "Hangs the supervisor up; the call goes on.", supervise::end),
+    command!("supervise/stop", Some("SupervisionEnd"), "Hangs a supervisor up.", supervise::end),
 ];
 
 const REST: [Route; 7] = [

@@ -4,6 +4,7 @@
 use crate::api::Context;
 use crate::api::auth::Caller;
 use crate::call::record::RecordOrder;
+use crate::call::side::Seat;
 use crate::call::steer::Order;
 use crate::call::supervision::SupervisionMode;
 use crate::engine::errand::Snapshot;
@@ -11,6 +12,7 @@ use crate::engine::errand::Stood;
 use crate::engine::originate::TransferOrder;
 use crate::engine::originate::TransferTarget;
 use crate::store::audit_queue::Steered;
+use crate::store::resource::Members;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
 use crate::types::number::E164;
@@ -70,8 +72,13 @@ pub(super) fn named(order: &Order) -> Asked {
         Order::Record(RecordOrder::Pause) => ("pause_recording", json!({})),
         Order::Record(RecordOrder::Resume) => ("resume_recording", json!({})),
         Order::Supervise(wish) => ("supervise", json!({ "mode": wish.mode.as_str() })),
-        Order::ChangeSupervision(mode) => ("change_supervision", json!({ "mode": mode.as_str() })),
-        Order::EndSupervision => ("end_supervision", json!({})),
+        Order::ChangeSupervision(named, mode) => {
+            let leg = named.map(Seat::leg_name);
+            ("change_supervision", json!({ "leg": leg, "mode": mode.as_str() }))
+        }
+        Order::EndSupervision(named) => {
+            ("end_supervision", json!({ "leg": named.map(Seat::leg_name) }))
+        }
     }
 }
 
@@ -104,6 +111,8 @@ pub(super) fn named_transfer(order: &TransferOrder) -> Asked {
 
 fn stood(stood: &Stood) -> Value {
     let standing = &stood.standing;
+    let modes = standing.supervisors.iter();
+    let modes = modes.map(|own| (own.seat.leg_name().to_owned(), json!(own.mode.as_str())));
     json!({
         "state": stood.state.as_str(),
         "phase": standing.phase.as_str(),
@@ -112,7 +121,7 @@ fn stood(stood: &Stood) -> Value {
         "agent_muted": standing.agent_muted,
         "playing": standing.playing,
         "recording": standing.recording.as_str(),
-        "supervisor": standing.supervisor.map(|own| own.mode.as_str()),
+        "supervisors": modes.collect::<Members>(),
         "agent": standing.agent,
         "ai_profile_id": stood.profile.map(|id| id.to_string()),
     })

@@ -9,8 +9,10 @@ use crate::api::live_view::StandingView;
 use crate::api::steer;
 use crate::api::steered;
 use crate::api::wish::Sent;
+use crate::call::side::Seat;
 use crate::call::steer::Order;
 use crate::call::supervision::SupervisionMode;
+use crate::engine::errand::Snapshot;
 use crate::store::resource::Fault;
 use crate::types::id::CallId;
 use axum::Extension;
@@ -30,11 +32,21 @@ pub(super) struct SuperviseWish {
     mode: Mode,
 }
 
-/// How it is to take part from now on.
+/// How one is to take part from now on.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct SupervisionWish {
+    /// Its leg; `None`: that of the only one there is.
+    leg: Option<String>,
     mode: Mode,
+}
+
+/// Which one is to be hung up.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct SupervisionEnd {
+    /// The same.
+    leg: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
@@ -75,9 +87,19 @@ pub(super) async fn begin(
     let mode = wish.mode.mode();
     let asked = steered::named_supervision(&target, mode);
     match control.supervise(tenant, call, (target, mode)).await {
-        Ok(snapshot) => Ok(steer::done(&context, &caller, (tenant, call), asked, &snapshot).await),
+        Ok(snapshot) => {
+            let Json(view) = steer::done(&context, &caller, (tenant, call), asked, &snapshot).await;
+            Ok(Json(view.about(newcomer(&snapshot))))
+        }
         Err(why) => Err(steer::refused(&context, &caller, why).await),
     }
+}
+
+/// Who is called since this was asked.
+fn newcomer(snapshot: &Snapshot) -> Option<Seat> {
+    let before = &snapshot.before.standing.supervisors;
+    let mut seats = snapshot.standing.supervisors.iter().map(|own| own.seat);
+    seats.find(|seat| before.iter().all(|own| own.seat != *seat))
 }
 
 pub(super) async fn change(
@@ -85,13 +107,29 @@ pub(super) async fn change(
     Extension(caller): Extension<Caller>,
     sent: Sent,
 ) -> Done {
-    let mode = sent.wish::<SupervisionWish>(&caller.request_id)?.mode.mode();
-    steer::order(&context, &caller, Order::ChangeSupervision(mode)).await
+    let wish = sent.wish::<SupervisionWish>(&caller.request_id)?;
+    let seat = named(wish.leg.as_deref(), &caller)?;
+    let order = Order::ChangeSupervision(seat, wish.mode.mode());
+    let Json(view) = steer::order(&context, &caller, order).await?;
+    Ok(Json(view.about(seat)))
 }
 
 pub(super) async fn end(
     State(context): State<Context>,
     Extension(caller): Extension<Caller>,
+    sent: Sent,
 ) -> Done {
-    steer::order(&context, &caller, Order::EndSupervision).await
+    let wish = sent.wish_if_any::<SupervisionEnd>(&caller.request_id)?;
+    let seat = named(wish.leg.as_deref(), &caller)?;
+    steer::order(&context, &caller, Order::EndSupervision(seat)).await
+}
+
+/// Whose leg this is; `None`: none is named.
+fn named(leg: Option<&str>, caller: &Caller) -> Result<Option<Seat>, ApiError> {
+    let Some(leg) = leg else { return Ok(None) };
+    let seat = Seat::of_leg(leg).ok_or_else(|| {
+        let legs = Seat::ALL.map(Seat::leg_name).join(", ");
+        error::fault(Fault::invalid("leg", format!("it is one of {legs}")), &caller.request_id)
+    });
+    seat.map(Some)
 }

@@ -42,6 +42,22 @@ impl Sent {
     pub(super) fn wish<T: DeserializeOwned>(self, id: &RequestId) -> Result<T, ApiError> {
         read(self.members(id)?).map_err(|fault| error::fault(fault, id))
     }
+
+    /// The same where a body is not needed: none, or one that says nothing, asks for what is meant without.
+    pub(super) fn wish_if_any<T: DeserializeOwned + Default>(
+        self,
+        id: &RequestId,
+    ) -> Result<T, ApiError> {
+        if self.body.as_ref().is_ok_and(|body| says_nothing(body)) {
+            return Ok(T::default());
+        }
+        self.wish(id)
+    }
+}
+
+fn says_nothing(body: &[u8]) -> bool {
+    let is_empty = || serde_json::from_slice::<Members>(body).is_ok_and(|own| own.is_empty());
+    matches!(body.trim_ascii(), b"" | b"null") || is_empty()
 }
 
 /// What an object asks for.
@@ -83,6 +99,16 @@ mod tests {
     #[serde(rename_all = "snake_case")]
     enum Word {
         Yes,
+    }
+
+    #[test]
+    fn a_body_says_nothing_when_it_is_none_or_has_no_members() {
+        for body in ["", " \n", "null", "{}", " { } "] {
+            assert!(says_nothing(body.as_bytes()), "{body}");
+        }
+        for body in ["{\"leg\": null}", "[]", "0", "{", "\u{0}"] {
+            assert!(!says_nothing(body.as_bytes()), "{body}");
+        }
     }
 
     #[test]

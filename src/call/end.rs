@@ -92,7 +92,7 @@ impl Call {
         self.near.close_media(out);
         self.drop_line(LegSide::Far, cause, out);
         self.drop_line(LegSide::Third, cause, out);
-        self.drop_supervisor(cause, out);
+        self.drop_supervisors(cause, out);
         self.timers.stop_all();
         self.timers.set(Timer::CloseEnd, now + CLOSE_MAX);
         self.state = State::Ending(ending);

@@ -1,6 +1,7 @@
 //! What happens to a call, in order. The call record is folded from these, and nothing else.
 
 use crate::call::side::LegSide;
+use crate::call::side::Seat;
 use crate::call::steer::MutedSide;
 use crate::call::supervision::SupervisionStep;
 use crate::call::transfer::TransferMode;
@@ -310,8 +311,8 @@ pub enum CallEvent {
         /// What it said.
         reason: Box<PeerReason>,
     },
-    /// Something changed about its supervisor.
-    Supervision(SupervisionStep),
+    /// Something changed about one of its supervisors.
+    Supervision(Seat, SupervisionStep),
     /// The media of a leg other than the near one ended with these figures.
     LegMedia(LegSide, Box<MediaFigures>),
     /// The media ended with these figures.
@@ -447,7 +448,7 @@ impl CallEvent {
             Self::ReofferRefused { .. } => "reoffer_refused",
             Self::Replaced(_) => "replaced",
             Self::PeerReason { .. } => "peer_reason",
-            Self::Supervision(step) => step.event_name(),
+            Self::Supervision(_, step) => step.event_name(),
             Self::LegMedia(..) => "leg_media",
             Self::Media(_) => "media",
             Self::Ended { .. } => "ended",
@@ -468,7 +469,8 @@ impl CallEvent {
             | Self::Sent { .. }
             | Self::Attempted(_)
             | Self::Progressed {
-                side: LegSide::Far | LegSide::Third | LegSide::Supervisor, ..
+                side: LegSide::Far | LegSide::Third | LegSide::Supervisor(_),
+                ..
             }
             | Self::ReofferRefused { .. }
             | Self::Replaced(_)
@@ -516,7 +518,7 @@ impl CallEvent {
             | Self::TransferFailed(_)
             | Self::TransferCompleted
             | Self::TransferRefused(_)
-            | Self::Supervision(_)
+            | Self::Supervision(..)
             | Self::Ended { .. } => false,
         }
     }

@@ -9,6 +9,7 @@ use crate::call::event::MediaFigures;
 use crate::call::leg::Place;
 use crate::call::record::RecordOrder;
 use crate::call::side::LegSide;
+use crate::call::side::Seat;
 use crate::call::supervision::SupervisionMode;
 use crate::call::transfer::TransferNews;
 use crate::call::transfer::TransferRequest;
@@ -209,8 +210,8 @@ pub enum Output {
     /// From now on audio goes this way, and no other. Before the first of these it goes between the near
     /// leg and the agent.
     Connect(AudioPath),
-    /// From now on the supervisor takes part so; `None`: not any more.
-    Supervise(Option<SupervisionMode>),
+    /// From now on the supervisor in this seat takes part so; `None`: not any more.
+    Supervise(Seat, Option<SupervisionMode>),
     /// Ask the tenant's application who answers; answered by [`Input::Asked`].
     AskWhoAnswers,
     /// Write this into the record.

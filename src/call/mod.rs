@@ -51,7 +51,7 @@ use crate::call::setup::KeptSetup;
 use crate::call::setup::Opening;
 use crate::call::side::LegSide;
 use crate::call::steer::Steered;
-use crate::call::supervision::Supervision;
+use crate::call::supervision::Supervisors;
 use crate::call::timer::Timer;
 use crate::call::timer::Timers;
 use crate::types::cause::HangupCause;
@@ -72,7 +72,7 @@ pub struct Call {
     near: Line,
     far: Option<Box<Line>>,
     third: Option<Box<Line>>,
-    supervision: Option<Box<Supervision>>,
+    supervisors: Supervisors,
     /// The line on which the partner was dialled last.
     partner_side: LegSide,
     timers: Timers,
@@ -146,7 +146,7 @@ impl Call {
             near,
             far: None,
             third: None,
-            supervision: None,
+            supervisors: Supervisors::default(),
             partner_side: LegSide::Far,
             timers: Timers::default(),
             agent: AgentState::Absent,
@@ -188,7 +188,9 @@ impl Call {
             Input::DeadlineReached => {
                 while let Some(timer) = self.timers.take_due(now) {
                     match timer {
-                        Timer::SupervisorEnd => self.drop_supervisor(HangupCause::NoAnswer, out),
+                        Timer::SupervisorEnd(seat) => {
+                            self.drop_supervisor(seat, HangupCause::NoAnswer, out);
+                        }
                         timer => self.react(now, News::Due(timer), out),
                     }
                 }
@@ -300,9 +302,9 @@ impl Call {
                 self.let_go(side, out);
                 news.map(|news| News::Far(side, news))
             }
-            LegSide::Supervisor => {
+            LegSide::Supervisor(seat) => {
                 if let Some(news) = news {
-                    self.supervisor_news(now, news, out);
+                    self.supervisor_news(now, seat, news, out);
                 }
                 self.let_go(side, out);
                 None
@@ -323,7 +325,7 @@ impl Call {
                     LegSide::Near => (),
                     LegSide::Far => self.far = None,
                     LegSide::Third => self.third = None,
-                    LegSide::Supervisor => self.supervision = None,
+                    LegSide::Supervisor(seat) => self.supervisors.forget(seat),
                 }
             }
         }
@@ -399,7 +401,7 @@ impl Call {
             LegSide::Near => Some(&self.near),
             LegSide::Far => self.far.as_deref(),
             LegSide::Third => self.third.as_deref(),
-            LegSide::Supervisor => self.supervision.as_deref().map(|own| &own.line),
+            LegSide::Supervisor(seat) => self.supervisors.line(seat),
         }
     }
 
@@ -408,7 +410,7 @@ impl Call {
             LegSide::Near => Some(&mut self.near),
             LegSide::Far => self.far.as_deref_mut(),
             LegSide::Third => self.third.as_deref_mut(),
-            LegSide::Supervisor => self.supervision.as_deref_mut().map(|own| &mut own.line),
+            LegSide::Supervisor(seat) => self.supervisors.line_mut(seat),
         }
     }
 
@@ -526,7 +528,7 @@ impl Call {
             AudioPath::Bridge(far) if side == LegSide::Near => Some(far),
             AudioPath::Bridge(far) if side == far => Some(LegSide::Near),
             AudioPath::Others => match side {
-                LegSide::Near | LegSide::Supervisor => None,
+                LegSide::Near | LegSide::Supervisor(_) => None,
                 LegSide::Far => Some(LegSide::Third),
                 LegSide::Third => Some(LegSide::Far),
             },

@@ -100,7 +100,7 @@ impl Call {
             | State::Ending(_)
             | State::Over => return None,
         };
-        let is_alone = self.supervision.is_none()
+        let is_alone = self.supervisors.is_empty()
             && self.steered.recording == Recording::Off
             && !self.steered.plays();
         is_alone.then_some(side)

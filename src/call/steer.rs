@@ -14,6 +14,7 @@ use crate::call::setup::AgentTerms;
 use crate::call::setup::NextAgent;
 use crate::call::setup::Partner;
 use crate::call::side::LegSide;
+use crate::call::side::Seat;
 use crate::call::supervision::Supervise;
 use crate::call::supervision::SupervisionMode;
 use crate::call::supervision::SupervisorStanding;
@@ -52,10 +53,10 @@ pub enum Order {
     Record(RecordOrder),
     /// A supervisor is dialled.
     Supervise(Box<Supervise>),
-    /// It takes part otherwise.
-    ChangeSupervision(SupervisionMode),
-    /// It is hung up.
-    EndSupervision,
+    /// One takes part otherwise; `None`: the only one there is.
+    ChangeSupervision(Option<Seat>, SupervisionMode),
+    /// One is hung up; `None`: the only one there is.
+    EndSupervision(Option<Seat>),
 }
 
 /// What is played to the near leg.
@@ -157,17 +158,20 @@ pub enum Senseless {
     /// Its recording is not paused.
     #[error("the call's recording is not paused")]
     RecordNotPaused,
-    /// It has a supervisor, or one is called.
-    #[error("the call has a supervisor already")]
-    Supervised,
-    /// It has none.
-    #[error("the call has no supervisor")]
+    /// Every seat of its supervisors is taken.
+    #[error("the call has as many supervisors as it may have")]
+    SupervisorsFull,
+    /// It has several, and it is not said which one is meant.
+    #[error("the call has several supervisors, and none of them is named")]
+    SupervisorUnnamed,
+    /// It has none, or not the one that is named.
+    #[error("the call has no such supervisor")]
     NotSupervised,
 }
 
 impl Senseless {
     /// Every reason there is.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 21] = [
         Self::Over,
         Self::Answered,
         Self::NotAnswered,
@@ -186,7 +190,8 @@ impl Senseless {
         Self::NotRecorded,
         Self::RecordPaused,
         Self::RecordNotPaused,
-        Self::Supervised,
+        Self::SupervisorsFull,
+        Self::SupervisorUnnamed,
         Self::NotSupervised,
     ];
 
@@ -212,7 +217,8 @@ impl Senseless {
             Self::NotRecorded => "not_recording",
             Self::RecordPaused => "recording_paused",
             Self::RecordNotPaused => "recording_not_paused",
-            Self::Supervised => "already_supervised",
+            Self::SupervisorsFull => "too_many_supervisors",
+            Self::SupervisorUnnamed => "supervisor_not_named",
             Self::NotSupervised => "not_supervised",
         }
     }
@@ -241,8 +247,13 @@ impl Senseless {
             Self::NotRecorded => "the call is not recorded",
             Self::RecordPaused => "the call's recording is paused already",
             Self::RecordNotPaused => "the call's recording is not paused",
-            Self::Supervised => "the call has a supervisor, or one is called",
-            Self::NotSupervised => "the call has no supervisor, and none is called",
+            Self::SupervisorsFull => {
+                "the call has as many supervisors as it may have, present or called: let one go first"
+            }
+            Self::SupervisorUnnamed => {
+                "the call has several supervisors: name one by its `leg`, as `supervisors` of the call has it"
+            }
+            Self::NotSupervised => "the call has no such supervisor, and none is called",
         }
     }
 }
@@ -285,8 +296,8 @@ pub struct Standing {
     pub playing: Option<String>,
     /// How its recording is.
     pub recording: Recording,
-    /// Its supervisor, or the one that is called.
-    pub supervisor: Option<SupervisorStanding>,
+    /// Its supervisors, and those that are called, by their seats.
+    pub supervisors: Vec<SupervisorStanding>,
     /// How its agent is: `none`, `connecting`, `ready`, `announcement` or `gone`.
     pub agent: &'static str,
 }
@@ -349,8 +360,8 @@ impl Call {
             Order::Attach(attach) => self.attach(now, *attach, out)?,
             Order::Record(order) => self.order_record(order, out)?,
             Order::Supervise(wish) => self.supervise(now, *wish, out)?,
-            Order::ChangeSupervision(mode) => self.change_supervision(mode, out)?,
-            Order::EndSupervision => self.end_supervision(out)?,
+            Order::ChangeSupervision(named, mode) => self.change_supervision(named, mode, out)?,
+            Order::EndSupervision(named) => self.end_supervision(named, out)?,
         }
         self.match_codecs(out);
         self.connect(out);
@@ -368,7 +379,7 @@ impl Call {
             agent_muted: self.steered.agent_muted,
             playing: self.steered.play.as_ref().map(|play| play.name.clone()),
             recording: self.recording(),
-            supervisor: self.supervisor_standing(),
+            supervisors: self.supervisors.standing(),
             agent: match self.agent {
                 AgentState::Absent => "none",
                 AgentState::Connecting => "connecting",
@@ -452,7 +463,7 @@ impl Call {
         let side = match (side, self.state) {
             (LegSide::Near, _) => LegSide::Near,
             (LegSide::Far | LegSide::Third, State::Bridged(far, _)) => far,
-            (LegSide::Far | LegSide::Third | LegSide::Supervisor, _) => {
+            (LegSide::Far | LegSide::Third | LegSide::Supervisor(_), _) => {
                 return Err(Senseless::LegGone);
             }
         };

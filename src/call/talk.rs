@@ -118,7 +118,7 @@ impl Call {
             | Timer::FallbackEnd
             | Timer::TargetEnd
             | Timer::ReferEnd
-            | Timer::SupervisorEnd => (),
+            | Timer::SupervisorEnd(_) => (),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! What a call waits for by the clock: each state that waits has one of these.
 
+use crate::call::side::Seat;
 use crate::types::moment::Moment;
 use smallvec::SmallVec;
 
@@ -20,8 +21,8 @@ pub(super) enum Timer {
     TargetEnd,
     /// The carrier said nothing of its transfer for too long.
     ReferEnd,
-    /// The supervisor did not answer in time.
-    SupervisorEnd,
+    /// The supervisor in this seat did not answer in time.
+    SupervisorEnd(Seat),
     /// The profile hangs up by itself.
     HangUp,
     /// The longest duration is reached.

@@ -367,7 +367,7 @@ impl<'s> Bench<'s> {
                     CallOutput::Leg(..)
                     | CallOutput::Agent(_)
                     | CallOutput::Connect(_)
-                    | CallOutput::Supervise(_)
+                    | CallOutput::Supervise(..)
                     | CallOutput::AskWhoAnswers
                     | CallOutput::Finish => (),
                 }

@@ -76,7 +76,7 @@ pub(super) fn count(now: Moment, before: &CallRecord, event: &CallEvent) {
         | CallEvent::Sent { .. }
         | CallEvent::Attempted(_)
         | CallEvent::Progressed {
-            side: LegSide::Far | LegSide::Third | LegSide::Supervisor, ..
+            side: LegSide::Far | LegSide::Third | LegSide::Supervisor(_), ..
         }
         | CallEvent::LegAnswered { .. }
         | CallEvent::LegFailed { .. }
@@ -86,7 +86,7 @@ pub(super) fn count(now: Moment, before: &CallRecord, event: &CallEvent) {
         | CallEvent::TransferFailed(_)
         | CallEvent::TransferCompleted
         | CallEvent::TransferRefused(_)
-        | CallEvent::Supervision(_)
+        | CallEvent::Supervision(..)
         | CallEvent::PeerReason { .. }
         | CallEvent::Replaced(_) => (),
     }

@@ -245,8 +245,6 @@ struct Task {
     others: Option<Box<Others>>,
     /// Keeps the queue open where the call may outlive its caller's leg.
     kept: Option<mailbox::Sender<Input>>,
-    /// A supervisor takes part.
-    is_supervised: bool,
     /// Turns that its agents told so far.
     said: u32,
     /// When what happened since the last report is reported.
@@ -302,7 +300,6 @@ impl Task {
             next_profiles: Box::default(),
             others,
             kept: None,
-            is_supervised: false,
             said: 0,
             report_at: None,
             aside: None,
@@ -417,7 +414,7 @@ impl Task {
                 self.connect(path);
                 self.play_on_hold(path);
             }
-            Output::Supervise(mode) => self.supervise(mode),
+            Output::Supervise(seat, mode) => self.supervise(seat, mode),
             Output::AskWhoAnswers => self.ask_who_answers(),
             Output::Record(event) => {
                 if matches!(event, CallEvent::Ended { .. }) && self.aside.is_some() {

@@ -16,6 +16,7 @@ use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU16;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::task::Context;
 use std::task::Poll;
 
 /// A new queue. Unlike a channel of the runtime, writing to it neither allocates nor frees.
@@ -66,18 +67,20 @@ pub struct MediaEvents {
 impl MediaEvents {
     /// The next event; `None` when the session is closed.
     pub async fn recv(&mut self) -> Option<MediaEvent> {
-        std::future::poll_fn(|context| {
-            self.shared.waker.register(context.waker());
-            // Read before the ring, so that what was written before the end is not lost.
-            let closed = self.shared.closed.load(Ordering::Acquire);
-            self.shared.tell_lost();
-            match self.ring.pop() {
-                Ok(event) => Poll::Ready(Some(event)),
-                Err(_) if closed => Poll::Ready(None),
-                Err(_) => Poll::Pending,
-            }
-        })
-        .await
+        std::future::poll_fn(|context| self.poll_recv(context)).await
+    }
+
+    /// The same for who waits for several of them.
+    pub(super) fn poll_recv(&mut self, context: &mut Context<'_>) -> Poll<Option<MediaEvent>> {
+        self.shared.waker.register(context.waker());
+        // Read before the ring, so that what was written before the end is not lost.
+        let closed = self.shared.closed.load(Ordering::Acquire);
+        self.shared.tell_lost();
+        match self.ring.pop() {
+            Ok(event) => Poll::Ready(Some(event)),
+            Err(_) if closed => Poll::Ready(None),
+            Err(_) => Poll::Pending,
+        }
     }
 
     /// What ends them where the thread never will.

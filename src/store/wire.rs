@@ -5,6 +5,7 @@ use crate::call::event::Charged;
 use crate::call::event::MediaFigures;
 use crate::call::event::RecordingStep;
 use crate::call::side::LegSide;
+use crate::call::side::Seat;
 use crate::call::supervision::SupervisionStep;
 use crate::cdr::CallRecord;
 use crate::cdr::CallReport;
@@ -309,12 +310,12 @@ fn note_charged(detail: &mut Value, charged: Option<&Charged>) {
     }
 }
 
-fn supervision_detail(step: SupervisionStep) -> Value {
+fn supervision_detail(seat: Seat, step: SupervisionStep) -> Value {
     match step {
         SupervisionStep::Begun(mode) | SupervisionStep::Changed(mode) => {
-            json!({"mode": mode.as_str()})
+            json!({"leg": seat.leg_name(), "mode": mode.as_str()})
         }
-        SupervisionStep::Ended => json!({}),
+        SupervisionStep::Ended => json!({"leg": seat.leg_name()}),
     }
 }
 
@@ -378,7 +379,7 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         }
         CallEvent::TransferBegun(mode) => json!({"mode": mode.as_str()}),
         CallEvent::TransferFailed(cause) => json!({"cause": cause.code()}),
-        CallEvent::Supervision(step) => supervision_detail(*step),
+        CallEvent::Supervision(seat, step) => supervision_detail(*seat, *step),
         CallEvent::LegMedia(side, figures) => leg_media_detail(*side, figures),
         CallEvent::Digit(digit) => json!({"digit": digit}),
         CallEvent::Muted(side) | CallEvent::Unmuted(side) => json!({"party": side.as_str()}),

@@ -15,6 +15,7 @@ use tandem::call::event::Charged;
 use tandem::call::event::MediaFigures;
 use tandem::call::event::RecordingStep;
 use tandem::call::side::LegSide;
+use tandem::call::side::Seat;
 use tandem::call::steer::MutedSide;
 use tandem::call::supervision::SupervisionMode;
 use tandem::call::supervision::SupervisionStep;
@@ -112,11 +113,18 @@ fn of_steering() -> Vec<CallEvent> {
         CallEvent::PlayEnded { whole: false },
         CallEvent::KeysSent { side: LegSide::Near, count: 4 },
         CallEvent::TranscriptAdded { first: 0, last: 2 },
-        CallEvent::Supervision(SupervisionStep::Begun(SupervisionMode::Listen)),
-        CallEvent::Supervision(SupervisionStep::Changed(SupervisionMode::Whisper)),
-        CallEvent::Supervision(SupervisionStep::Changed(SupervisionMode::Barge)),
-        CallEvent::Supervision(SupervisionStep::Ended),
     ];
+    for seat in Seat::ALL {
+        all.extend(
+            [
+                SupervisionStep::Begun(SupervisionMode::Listen),
+                SupervisionStep::Changed(SupervisionMode::Whisper),
+                SupervisionStep::Changed(SupervisionMode::Barge),
+                SupervisionStep::Ended,
+            ]
+            .map(|step| CallEvent::Supervision(seat, step)),
+        );
+    }
     all.extend(steps.map(|step| CallEvent::Recording(recording, step)));
     all
 }

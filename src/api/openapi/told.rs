@@ -2,6 +2,7 @@
 
 use crate::api::openapi::reference;
 use crate::call::side::LegSide;
+use crate::call::side::Seat;
 use crate::store::resource::Members;
 use crate::store::webhooks::EVENT_TYPES;
 use crate::types::cause::HangupCause;
@@ -97,6 +98,7 @@ pub(super) fn schemas() -> Members {
         ("Cause", "Why a call, or a part of it, was refused or ended.", causes()),
         ("CodecName", "A codec.", Codec::ALL.map(Codec::name).to_vec()),
         ("LegName", "A leg of a call.", LegSide::ALL.map(LegSide::as_str).to_vec()),
+        ("SupervisorLeg", "The leg of a supervisor.", Seat::ALL.map(Seat::leg_name).to_vec()),
         ("PartyName", "Who ended it.", Party::ALL.map(Party::as_str).to_vec()),
     ] {
         let schema = json!({"type": "string", "description": about, "enum": words});

@@ -94,7 +94,7 @@ impl Line {
                 if let Some(figures) = figures {
                     out.push(Output::Record(match self.side {
                         LegSide::Near => CallEvent::Media(figures),
-                        LegSide::Far | LegSide::Third | LegSide::Supervisor => {
+                        LegSide::Far | LegSide::Third | LegSide::Supervisor(_) => {
                             CallEvent::LegMedia(self.side, figures)
                         }
                     }));

@@ -311,7 +311,7 @@ impl Line {
         match (self.side, codec) {
             (LegSide::Near, Some(codec)) => out.push(Output::Record(CallEvent::Answered(codec))),
             (LegSide::Near, None) => (),
-            (side @ (LegSide::Far | LegSide::Third | LegSide::Supervisor), codec) => {
+            (side @ (LegSide::Far | LegSide::Third | LegSide::Supervisor(_)), codec) => {
                 // Who knows of trunks adds what it is charged to.
                 out.push(Output::Record(CallEvent::LegAnswered { side, codec, charged: None }));
             }
@@ -322,7 +322,7 @@ impl Line {
         match self.side {
             // Its end is the call's.
             LegSide::Near => (),
-            side @ (LegSide::Far | LegSide::Third | LegSide::Supervisor) => {
+            side @ (LegSide::Far | LegSide::Third | LegSide::Supervisor(_)) => {
                 out.push(Output::Record(CallEvent::LegEnded { side, cause, by }));
             }
         }

@@ -7,6 +7,7 @@ use crate::call::dial::DialRequest;
 use crate::call::dial::DialTarget;
 use crate::call::input::Successor;
 use crate::call::setup::NextAgent;
+use crate::call::side::Seat;
 use crate::call::steer::Order;
 use crate::call::transfer::TransferRequest;
 use crate::routing::outbound::DiversionReason;
@@ -57,9 +58,9 @@ pub(super) enum Asked {
 #[derive(Default)]
 pub(super) struct World {
     inbound: bool,
-    pub(super) legs: [Seen; 4],
-    pub(super) media: [Asked; 4],
-    supervised: bool,
+    pub(super) legs: [Seen; LegSide::ALL.len()],
+    pub(super) media: [Asked; LegSide::ALL.len()],
+    supervised: [bool; Seat::ALL.len()],
     agent: bool,
     announcing: bool,
     ended: u32,
@@ -120,12 +121,13 @@ impl World {
             }
             Output::Agent(_) => assert!(self.agent),
             Output::Connect(_) => (),
-            Output::Supervise(mode) => {
-                let [near, .., supervisor] = self.media;
-                let runs = near == Asked::Opened && supervisor == Asked::Opened;
+            Output::Supervise(seat, mode) => {
+                let own = self.media[LegSide::Supervisor(*seat).index()];
+                let runs = self.media[0] == Asked::Opened && own == Asked::Opened;
                 assert!(runs || mode.is_none(), "somebody without media takes part");
-                assert!(self.supervised || mode.is_some(), "who leaves was there");
-                self.supervised = mode.is_some();
+                let supervised = &mut self.supervised[seat.index()];
+                assert!(*supervised || mode.is_some(), "who leaves was there");
+                *supervised = mode.is_some();
             }
             Output::AskWhoAnswers => assert!(!self.agent && !self.announcing),
             Output::Record(event) => {
@@ -133,7 +135,7 @@ impl World {
             }
             Output::Finish => {
                 self.finished = true;
-                assert!(!self.agent && !self.announcing && !self.supervised);
+                assert!(!self.agent && !self.announcing && !self.supervised.contains(&true));
                 let over = |leg: &Seen| matches!(leg, Seen::Unused | Seen::Gone);
                 assert!(self.legs.iter().all(over), "{:?}", self.legs);
                 assert_eq!(self.ended, 1);
@@ -283,7 +285,9 @@ fn leg_input() -> impl Strategy<Value = LegInput> {
 }
 
 fn input() -> impl Strategy<Value = Input> {
-    let side = prop::sample::select(LegSide::ALL.to_vec());
+    let seats = [Seat::First, Seat::Second].map(LegSide::Supervisor);
+    let sides = [&[LegSide::Near, LegSide::Far, LegSide::Third][..], &seats].concat();
+    let side = prop::sample::select(sides);
     let media = prop::sample::select(vec![
         MediaInput::FirstPacket,
         MediaInput::TimedOut,

@@ -10,6 +10,7 @@ use crate::call::input::AudioPath;
 use crate::call::input::Comfort;
 use crate::call::record::RecordOrder;
 use crate::call::record::Recording;
+use crate::call::side::Seat;
 use crate::call::steer::Attach;
 use crate::call::steer::MutedSide;
 use crate::call::steer::Order;
@@ -84,8 +85,11 @@ pub(super) fn all() -> Vec<Order> {
         Order::Unmute(MutedSide::Agent),
         attach(),
         supervise(SupervisionMode::Listen),
-        Order::ChangeSupervision(SupervisionMode::Barge),
-        Order::EndSupervision,
+        supervise(SupervisionMode::Whisper),
+        Order::ChangeSupervision(None, SupervisionMode::Barge),
+        Order::ChangeSupervision(Some(Seat::Second), SupervisionMode::Barge),
+        Order::EndSupervision(None),
+        Order::EndSupervision(Some(Seat::First)),
     ]
 }
 

@@ -151,13 +151,10 @@ impl Task {
     }
 
     /// `whole`: with what happened up to now.
-    fn snapshot(&mut self, before: Box<Stood>, whole: bool) -> Snapshot {
+    fn snapshot(&self, before: Box<Stood>, whole: bool) -> Snapshot {
         let mut media = Vec::new();
         for side in LegSide::ALL {
-            // Asking for the slot of a leg that never was would make it one.
-            if (side == LegSide::Near || self.others.is_some())
-                && let Some(id) = self.media_id(side)
-            {
+            if let Some(id) = self.media_id(side) {
                 media.push((side.as_str(), id));
             }
         }

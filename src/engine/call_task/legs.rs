@@ -9,11 +9,15 @@ use crate::call::input::LegInput;
 use crate::call::input::LegOutput;
 use crate::call::input::Successor;
 use crate::call::side::LegSide;
+use crate::call::side::Seat;
 use crate::clock;
 use crate::engine::agent_health::Watch;
 use crate::engine::call_task::Task;
 use crate::engine::call_task::Woken;
 use crate::engine::call_task::media::Slot;
+use crate::engine::call_task::supervision;
+use crate::engine::call_task::supervision::Seated;
+use crate::engine::call_task::supervision::Seats;
 use crate::engine::dial;
 use crate::engine::dial::CarriedDialog;
 use crate::engine::dial::DialHandle;
@@ -26,6 +30,7 @@ use crate::engine::dial::PeerRoute;
 use crate::engine::dial::Rung;
 use crate::engine::dial::Watched;
 use crate::engine::mailbox;
+use crate::engine::media_thread::MediaId;
 use crate::engine::passing;
 use crate::engine::replacement::Replacement;
 use crate::engine::sip_shard::CallLeg;
@@ -74,11 +79,13 @@ pub(in crate::engine) enum Near {
 /// Legs that were dialled.
 pub(super) struct Others {
     /// By [`LegSide::index`].
-    dials: [Option<DialHandle>; 4],
+    dials: [Option<DialHandle>; LegSide::ALL.len()],
     /// The dialogs of those that are answered, by the same.
-    carried: [Option<Box<CarriedDialog>>; 4],
-    /// Of the far leg, the third and the supervisor's.
-    slots: [Slot; 3],
+    carried: [Option<Box<CarriedDialog>>; LegSide::ALL.len()],
+    /// Of the far leg and the third.
+    slots: [Slot; 2],
+    /// Those of supervisors, of which most calls have none.
+    seats: Option<Box<Seats>>,
     /// How the near leg is dialled, until it is.
     plan: Option<Box<OutboundPlan>>,
     news: mailbox::Receiver<(LegSide, DialNews)>,
@@ -88,17 +95,31 @@ pub(super) struct Others {
 impl Others {
     pub(super) fn new(plan: Option<Box<OutboundPlan>>) -> Self {
         let (news_in, news) = mailbox::bounded(NEWS_MAX);
-        let carried = [None, None, None, None];
-        let slots = Default::default();
-        Self { dials: [None, None, None, None], carried, slots, plan, news, news_in }
+        let (dials, carried, slots) = Default::default();
+        Self { dials, carried, slots, seats: None, plan, news, news_in }
     }
 
-    pub(super) const fn slot(&mut self, side: LegSide) -> &mut Slot {
-        let [far, third, supervisor] = &mut self.slots;
+    pub(super) fn slot(&mut self, side: LegSide) -> &mut Slot {
+        let [far, third] = &mut self.slots;
         match side {
             LegSide::Near | LegSide::Far => far,
             LegSide::Third => third,
-            LegSide::Supervisor => supervisor,
+            LegSide::Supervisor(seat) => &mut self.seats.get_or_insert_default().of(seat).slot,
+        }
+    }
+
+    pub(super) fn seat(&mut self, seat: Seat) -> &mut Seated {
+        self.seats.get_or_insert_default().of(seat)
+    }
+
+    /// The session of a leg, where it has one.
+    pub(super) fn media_id(&self, side: LegSide) -> Option<MediaId> {
+        let [far, third] = &self.slots;
+        match side {
+            LegSide::Near => None,
+            LegSide::Far => far.id(),
+            LegSide::Third => third.id(),
+            LegSide::Supervisor(seat) => self.seats.as_ref()?.media_id(seat),
         }
     }
 
@@ -107,25 +128,31 @@ impl Others {
     }
 }
 
-const fn of_side<T>([near, far, third, supervisor]: &mut [T; 4], side: LegSide) -> &mut T {
+const fn of_side<T>(all: &mut [T; LegSide::ALL.len()], side: LegSide) -> &mut T {
+    let [near, far, third, first, second, next, last] = all;
     match side {
         LegSide::Near => near,
         LegSide::Far => far,
         LegSide::Third => third,
-        LegSide::Supervisor => supervisor,
+        LegSide::Supervisor(Seat::First) => first,
+        LegSide::Supervisor(Seat::Second) => second,
+        LegSide::Supervisor(Seat::Third) => next,
+        LegSide::Supervisor(Seat::Fourth) => last,
     }
 }
 
 /// What happens next to the legs that were dialled; nothing ever without any.
 pub(super) async fn heard(others: Option<&mut Others>) -> Woken {
     let Some(others) = others else { return std::future::pending().await };
-    let [far, third, supervisor] = &mut others.slots;
+    let [far, third] = &mut others.slots;
     tokio::select! {
         biased;
         Some((side, news)) = others.news.recv() => Woken::News(side, news),
         event = far.heard() => Woken::Media(LegSide::Far, event),
         event = third.heard() => Woken::Media(LegSide::Third, event),
-        event = supervisor.heard() => Woken::Media(LegSide::Supervisor, event),
+        (seat, event) = supervision::heard(others.seats.as_deref_mut()) => {
+            Woken::Media(LegSide::Supervisor(seat), event)
+        }
     }
 }
 
@@ -332,7 +359,7 @@ impl Task {
                 let hop = plan.tries.first().and_then(|first| first.gateway.next_hop().transport);
                 Some((self.route.trunk.id, hop.unwrap_or(Transport::Udp)))
             }
-            (LegSide::Near | LegSide::Far | LegSide::Third | LegSide::Supervisor, _) => None,
+            (LegSide::Near | LegSide::Far | LegSide::Third | LegSide::Supervisor(_), _) => None,
         };
         let place = listener.map(|listener| (listener, own.rtp_address.is_ipv6()));
         OfferedFor { terms, place }
@@ -349,7 +376,7 @@ impl Task {
                 let mut request = OutboundRequest::new(self.route.tenant.id, to);
                 request.from = from;
                 request.trunk = trunk;
-                if side == LegSide::Supervisor {
+                if matches!(side, LegSide::Supervisor(_)) {
                     // It is no party of the call: whose call it is, and what came with it, is not passed on.
                     request.call_id = self.id().to_string();
                     request.hops_left = Some(self.route.hops_left);
@@ -442,7 +469,7 @@ impl Task {
                 let moved = of_media.filter(|_| matches!(self.near, Near::Dialled(_)));
                 Some(Arc::clone(moved.unwrap_or(&self.route.trunk)))
             }
-            Joined::Leg(side @ (LegSide::Far | LegSide::Third | LegSide::Supervisor)) => {
+            Joined::Leg(side @ (LegSide::Far | LegSide::Third | LegSide::Supervisor(_))) => {
                 self.others.as_mut()?.slot(side).trunk.clone()
             }
         }

@@ -41,6 +41,8 @@ use crate::types::cause::Party;
 use futures_util::future::BoxFuture;
 use std::ops::RangeInclusive;
 use std::sync::Arc;
+use std::task::Context;
+use std::task::Poll;
 
 /// Ports held for parties that are rung at once by other ways than the first: with that one as many as a call
 /// may ring. Over it, a party is not rung.
@@ -71,6 +73,14 @@ impl Slot {
         match &mut self.open {
             Some((_, events)) => events.recv().await,
             None => std::future::pending().await,
+        }
+    }
+
+    /// The same for who waits for several of them.
+    pub(super) fn poll_heard(&mut self, context: &mut Context<'_>) -> Poll<Option<MediaEvent>> {
+        match &mut self.open {
+            Some((_, events)) => events.poll_recv(context),
+            None => Poll::Pending,
         }
     }
 
@@ -170,7 +180,9 @@ impl Task {
     fn slot(&mut self, side: LegSide) -> Option<&mut Slot> {
         match side {
             LegSide::Near => Some(&mut self.media),
-            LegSide::Far | LegSide::Third | LegSide::Supervisor => Some(self.others().slot(side)),
+            LegSide::Far | LegSide::Third | LegSide::Supervisor(_) => {
+                Some(self.others().slot(side))
+            }
         }
     }
 
@@ -220,8 +232,14 @@ impl Task {
         None
     }
 
-    pub(super) fn media_id(&mut self, side: LegSide) -> Option<MediaId> {
-        self.slot(side)?.id()
+    /// The session of a leg, where it has one.
+    pub(super) fn media_id(&self, side: LegSide) -> Option<MediaId> {
+        match side {
+            LegSide::Near => self.media.id(),
+            LegSide::Far | LegSide::Third | LegSide::Supervisor(_) => {
+                self.others.as_ref()?.media_id(side)
+            }
+        }
     }
 
     fn reserve_media(&mut self, side: LegSide) {

@@ -150,7 +150,7 @@ fn named_by_side(input: LegInput, side: LegSide) -> LegInput {
     match (input, side) {
         (
             LegInput::Ended { cause, by: Party::Caller },
-            LegSide::Far | LegSide::Third | LegSide::Supervisor,
+            LegSide::Far | LegSide::Third | LegSide::Supervisor(_),
         ) => LegInput::Ended { cause, by: Party::Far },
         (input, _) => input,
     }

@@ -87,7 +87,7 @@ impl CallSpans {
             | CallEvent::TransferFailed(_)
             | CallEvent::TransferCompleted
             | CallEvent::Replaced(_)
-            | CallEvent::Supervision(_)
+            | CallEvent::Supervision(..)
             | CallEvent::Recording(..)
             | CallEvent::AgentAsked { .. }
             | CallEvent::AgentInterrupted(..)
