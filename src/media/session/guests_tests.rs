@@ -274,6 +274,82 @@ fn a_muted_caller_is_not_heard_by_a_guest_and_keys_of_a_guest_are_nobodys() {
     assert!(company.host.rtp().iter().all(|packet| packet.payload_type.get() == 0));
 }
 
+/// A guest beside the first, with a voice of its own.
+struct Other {
+    scene: Scene,
+    talker: Talker,
+    voice: Tone,
+}
+
+impl Other {
+    fn admitted(host: &mut MediaSession, place: usize, gains: GuestGains, hz: u16) -> Self {
+        let (own, theirs) = BridgeEnd::pair();
+        assert!(host.admit(place, gains, Box::new(own)).is_none());
+        let mut scene = Scene::new(plan());
+        assert!(scene.session.bridge(Bridged::new(theirs)).is_none());
+        Self { scene, talker: Talker::new(PEER, 9), voice: Tone::new(hz, 6_000) }
+    }
+
+    fn talk(&mut self) {
+        let bytes = self.talker.audio(&encoded(&mut self.voice));
+        self.scene.receive(&self.talker, &bytes);
+        self.scene.tick();
+    }
+}
+
+#[test]
+fn several_guests_hear_each_other_as_the_peer_does_and_stay_when_one_leaves() {
+    const SECOND_HZ: u16 = 2_300;
+    const THIRD_HZ: u16 = 2_900;
+    const LAST_HZ: u16 = 3_500;
+    let voices = [CALLER_HZ, AGENT_HZ, GUEST_HZ, SECOND_HZ, THIRD_HZ, LAST_HZ];
+    let heard = |samples: &[i16]| {
+        let last = &samples[samples.len() - 4_000..];
+        let is_there = |hz: &u16| {
+            let share = share_at(last, *hz);
+            assert!(!(0.02..0.1).contains(&share), "{hz} Hz is neither there nor not: {share}");
+            share > 0.1
+        };
+        voices.into_iter().filter(is_there).collect::<Vec<_>>()
+    };
+    let mut company = Company::new();
+    company.admit(GuestGains::SPEAKS);
+    let host = &mut company.host.session;
+    let mut others = [
+        Other::admitted(host, 1, GuestGains::SPEAKS, SECOND_HZ),
+        Other::admitted(host, 2, GuestGains::WHISPERS, THIRD_HZ),
+        Other::admitted(host, 3, GuestGains::LISTENS, LAST_HZ),
+    ];
+    let talk = |company: &mut Company, others: &mut [Other]| {
+        for _ in 0..60 {
+            others.iter_mut().for_each(Other::talk);
+            company.talk(1);
+        }
+        let agent: Vec<i16> = company.host.heard.iter().filter_map(of_agent).flatten().collect();
+        let [caller, guest] = [&company.host, &company.guest].map(|scene| heard(&of_peer(scene)));
+        let others = others.iter().map(|other| heard(&of_peer(&other.scene))).collect::<Vec<_>>();
+        (caller, heard(&agent), guest, others)
+    };
+
+    let (caller, agent, guest, others_hear) = talk(&mut company, &mut others);
+    assert_eq!(caller, [AGENT_HZ, GUEST_HZ, SECOND_HZ]);
+    assert_eq!(agent, [CALLER_HZ, GUEST_HZ, SECOND_HZ, THIRD_HZ], "a whisper is for it alone");
+    assert_eq!(guest, [CALLER_HZ, AGENT_HZ, SECOND_HZ], "itself it does not hear");
+    let both = [CALLER_HZ, AGENT_HZ, GUEST_HZ, SECOND_HZ];
+    assert_eq!(others_hear, [&[CALLER_HZ, AGENT_HZ, GUEST_HZ][..], &both, &both]);
+
+    // One leaves, and who only listened speaks: the others go on as they did.
+    assert!(company.host.session.dismiss(1).is_some());
+    company.host.session.regard(3, GuestGains::SPEAKS);
+    let (caller, agent, guest, others_hear) = talk(&mut company, &mut others);
+    assert_eq!(caller, [AGENT_HZ, GUEST_HZ, LAST_HZ]);
+    assert_eq!(agent, [CALLER_HZ, GUEST_HZ, THIRD_HZ, LAST_HZ]);
+    assert_eq!(guest, [CALLER_HZ, AGENT_HZ, LAST_HZ]);
+    let whisperer = [CALLER_HZ, AGENT_HZ, GUEST_HZ, LAST_HZ];
+    let last = [CALLER_HZ, AGENT_HZ, GUEST_HZ];
+    assert_eq!(others_hear, [&[] as &[u16], &whisperer, &last]);
+}
+
 #[test]
 fn places_that_are_none_take_nobody() {
     let mut company = Company::new();
