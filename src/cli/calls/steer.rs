@@ -118,12 +118,13 @@ struct Standing {
     playing: Option<String>,
     recording: String,
     recording_id: Option<String>,
-    supervisor: Option<Supervisor>,
+    supervisors: Vec<Supervisor>,
     agent: String,
 }
 
 #[derive(Deserialize)]
 struct Supervisor {
+    leg: String,
     mode: String,
     state: String,
 }
@@ -226,8 +227,8 @@ impl Standing {
         if let Some(id) = &self.recording_id {
             text = format!("{text}, recording {} ({id})", self.recording);
         }
-        if let Some(Supervisor { mode, state }) = &self.supervisor {
-            text = format!("{text}, supervisor {state} ({mode})");
+        for Supervisor { leg, mode, state } in &self.supervisors {
+            text = format!("{text}, {leg} {state} ({mode})");
         }
         format!("{text}, agent {}", self.agent)
     }

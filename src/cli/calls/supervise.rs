@@ -1,4 +1,4 @@
-//! `tandem calls supervise`: somebody hears a call that is in progress.
+//! `tandem calls supervise`: somebody hears a call that is in progress, beside others who do.
 
 use crate::cli::api::ApiArgs;
 use crate::cli::calls::note_asked;
@@ -14,7 +14,7 @@ pub(super) struct SuperviseArgs {
     /// The call, by id
     #[arg(value_name = "CALL")]
     call: CallId,
-    /// Who is called: a number in the international form
+    /// Who is called, beside those who hear it already: a number in the international form
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true, conflicts_with_all = ["uri", "stop"])]
     to: Option<String>,
     /// The same by a sip: or sips: address
@@ -27,6 +27,9 @@ pub(super) struct SuperviseArgs {
     /// Hang the supervisor up
     #[arg(long)]
     stop: bool,
+    /// The supervisor that `--mode` or `--stop` is for, by its leg, where there are several
+    #[arg(long, value_name = "LEG", conflicts_with_all = ["to", "uri"])]
+    leg: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -49,10 +52,10 @@ impl Mode {
 pub(super) async fn run(api: &ApiArgs, args: &SuperviseArgs) -> Result<(), Failure> {
     let mode = args.mode.unwrap_or(Mode::Listen).word();
     let (name, body) = match (&args.to, &args.uri) {
-        _ if args.stop => ("supervise/stop", json!({})),
+        _ if args.stop => ("supervise/stop", json!({"leg": args.leg})),
         (Some(to), _) => ("supervise", json!({"to": to, "mode": mode})),
         (None, Some(uri)) => ("supervise", json!({"uri": uri, "mode": mode})),
-        (None, None) => ("supervise/mode", json!({"mode": mode})),
+        (None, None) => ("supervise/mode", json!({"mode": mode, "leg": args.leg})),
     };
     steer::command(api, args.call, name, body).await?;
     if args.to.is_some() || args.uri.is_some() {
