@@ -31,6 +31,7 @@ use tokio::time::interval;
 const CALLER: &str = "127.0.0.2";
 const CALLER_HZ: u16 = 1_150;
 const BOSS_HZ: u16 = 1_900;
+const COLLEAGUE_HZ: u16 = 2_600;
 
 /// Somebody who says a tone all the time and listens.
 struct Voice {
@@ -82,11 +83,15 @@ impl Voice {
     }
 }
 
-/// Which voices are in the last 400 ms: the caller's, the bot's, the supervisor's. One that is not there is not
-/// there at all.
+/// Which voices are in the last 400 ms: the caller's, the bot's, the supervisor's.
 fn voices(heard: &[i16]) -> [bool; 3] {
+    voices_of([CALLER_HZ, BOT_HZ, BOSS_HZ], heard)
+}
+
+/// Which of these are. One that is not there is not there at all.
+fn voices_of<const COUNT: usize>(all: [u16; COUNT], heard: &[i16]) -> [bool; COUNT] {
     let last = &heard[heard.len().saturating_sub(3_200)..];
-    [CALLER_HZ, BOT_HZ, BOSS_HZ].map(|hz| {
+    all.map(|hz| {
         let share = share_at(last, hz);
         assert!(!(0.02..0.2).contains(&share), "{hz} Hz is neither there nor not: {share}");
         share > 0.2
@@ -99,13 +104,14 @@ async fn talk(caller: &mut Voice, boss: &mut Voice, bot: &mut Stream) -> [[bool;
     [voices(&caller.heard), voices(bot.heard()), voices(&boss.heard)]
 }
 
-/// A call of a caller with a bot, and somebody who may be its supervisor.
+/// A call of a caller with a bot, and two who may hear it.
 struct Call {
     node: Node,
     operator: String,
     id: String,
     caller: Voice,
     boss: Phone,
+    colleague: Phone,
     bot: Stream,
 }
 
@@ -114,9 +120,11 @@ impl Call {
         let bot = Bot::bind().await;
         let node = Home::new().start().await;
         let boss = carrier::carrier(&node, "127.0.0.9").await;
+        let colleague = carrier::carrier(&node, "127.0.0.7").await;
         let agent = json!({"kind": "twilio", "url": bot.url()});
+        let gateways = [boss.local(), colleague.local()];
         node.put(&[
-            carrier::trunk(4, &format!("{CALLER}/32"), &[boss.local()], json!({})),
+            carrier::trunk(4, &format!("{CALLER}/32"), &gateways, json!({})),
             carrier::tenant(1, 4),
             rows::profile(2, 1, agent),
             rows::number(3, 1, 2, NUMBER),
@@ -135,7 +143,7 @@ impl Call {
         let caller = Voice::new(phone, ok.audio_port(), CALLER_HZ);
         let running = node.read(&calls(1, "?live=true"), &operator).await;
         let id = running["calls"][0]["id"].as_str().unwrap().to_owned();
-        Self { node, operator, id, caller, boss, bot }
+        Self { node, operator, id, caller, boss, colleague, bot }
     }
 
     async fn ask(&self, name: &str, wish: Value) -> (u16, Value) {
@@ -162,6 +170,32 @@ impl Call {
         json!({"uri": format!("sip:boss@{}", self.boss.local())})
     }
 
+    /// A colleague is called beside the supervisor, and joins the talk.
+    async fn join(&mut self) -> u16 {
+        let uri = format!("sip:colleague@{}", self.colleague.local());
+        let (status, asked) = self.ask("supervise", json!({"uri": uri, "mode": "barge"})).await;
+        assert_eq!(status, 200, "{asked}");
+        let expected = json!({"leg": "supervisor_2", "mode": "barge", "state": "calling"});
+        assert_eq!(asked["supervisor"], expected, "the answer says which one it is: {asked}");
+        assert_eq!(asked["supervisors"].as_array().map(Vec::len), Some(2), "{asked}");
+        let invite = answer(&mut self.colleague).await;
+        assert!(invite.start.starts_with("INVITE sip:colleague@"), "{}", invite.start);
+        wait_for("the colleague is there", async || {
+            (self.live().await["supervisors"][1]["state"] == "present").then_some(())
+        })
+        .await;
+        invite.audio_port()
+    }
+
+    /// With two of them it has to be said who is meant, and that has to be one of them.
+    async fn needs_names(&self) {
+        self.refused("supervise/mode", json!({"mode": "barge"}), "supervisor_not_named").await;
+        self.refused("supervise/stop", json!({}), "supervisor_not_named").await;
+        self.refused("supervise/stop", json!({"leg": "supervisor_3"}), "not_supervised").await;
+        let (status, body) = self.ask("supervise/stop", json!({"leg": "far"})).await;
+        assert_eq!((status, &body["field"]), (400, &json!("leg")), "{body}");
+    }
+
     /// The supervisor is called and answers.
     async fn supervise(&mut self) -> u16 {
         let (status, body) = self.ask("supervise", self.wish()).await;
@@ -180,9 +214,8 @@ impl Call {
 async fn a_supervisor_hears_both_and_is_heard_by_whom_its_mode_says() {
     let mut call = Call::begin().await;
     let port = call.supervise().await;
-    call.refused("supervise", call.wish(), "already_supervised").await;
     call.bot.say(40_000).await;
-    let Call { node, operator, id, mut caller, boss, mut bot } = call;
+    let Call { node, operator, id, mut caller, boss, mut bot, .. } = call;
     let mut boss = Voice::new(boss, port, BOSS_HZ);
     let path = |name: &str| calls(1, &format!("/{id}/{name}"));
     for (mode, caller_hears, bot_hears) in [
@@ -208,6 +241,81 @@ async fn a_supervisor_hears_both_and_is_heard_by_whom_its_mode_says() {
     assert_eq!(heard, [[false, true, false], [true, false, false]], "the call goes on");
     caller.phone.hang_up().await;
     recorded(&node, &id, &operator).await;
+}
+
+/// Who of a call of four hears what of all that is said, in the last 400 ms: the caller, the bot, the boss and the
+/// colleague.
+async fn all_talk(voices: [&mut Voice; 3], bot: &mut Stream) -> [[bool; 4]; 4] {
+    let [caller, boss, colleague] = voices;
+    tokio::join!(caller.talk(75), boss.talk(75), colleague.talk(75), bot.hear(70));
+    [&caller.heard[..], bot.heard(), &boss.heard, &colleague.heard]
+        .map(|heard| voices_of([CALLER_HZ, BOT_HZ, BOSS_HZ, COLLEAGUE_HZ], heard))
+}
+
+#[tokio::test]
+async fn a_supervisor_listens_while_a_colleague_talks_and_stays_when_that_leaves() {
+    let mut call = Call::begin().await;
+    let boss_port = call.supervise().await;
+    let colleague_port = call.join().await;
+    call.needs_names().await;
+    call.bot.say(40_000).await;
+    let Call { node, operator, id, mut caller, boss, colleague, mut bot } = call;
+    let mut boss = Voice::new(boss, boss_port, BOSS_HZ);
+    let mut colleague = Voice::new(colleague, colleague_port, COLLEAGUE_HZ);
+    let path = |name: &str| calls(1, &format!("/{id}{name}"));
+    let heard = all_talk([&mut caller, &mut boss, &mut colleague], &mut bot).await;
+    let expected = [
+        [false, true, false, true],
+        [true, false, false, true],
+        [true, true, false, true],
+        [true, true, false, false],
+    ];
+    assert_eq!(heard, expected, "the boss listens to all three");
+    let whisper = json!({"leg": "supervisor", "mode": "whisper"});
+    let changed = node.post(&path("/supervise/mode"), &operator, &whisper).await;
+    let expected = json!({"leg": "supervisor", "mode": "whisper", "state": "present"});
+    assert_eq!(changed.json()["supervisor"], expected, "{}", changed.body);
+    let heard = all_talk([&mut caller, &mut boss, &mut colleague], &mut bot).await;
+    let expected = [
+        [false, true, false, true],
+        [true, false, true, true],
+        [true, true, false, true],
+        [true, true, false, false],
+    ];
+    assert_eq!(heard, expected, "what the boss whispers is for the bot alone");
+
+    // The colleague goes: the boss goes on hearing the other two, and needs no name any more.
+    let stop = json!({"leg": "supervisor_2"});
+    let stopped = node.post(&path("/supervise/stop"), &operator, &stop).await;
+    assert_eq!(stopped.status, 200, "{}", stopped.body);
+    assert_eq!(stopped.json()["supervisors"].as_array().map(Vec::len), Some(1));
+    hear_bye(&colleague.phone).await;
+    let changed = node.post(&path("/supervise/mode"), &operator, &json!({"mode": "barge"})).await;
+    assert_eq!(changed.json()["supervisor"]["leg"], "supervisor", "{}", changed.body);
+    let heard = talk(&mut caller, &mut boss, &mut bot).await;
+    assert_eq!(heard, [[false, true, true], [true, false, true], [true, true, false]]);
+    caller.phone.hang_up().await;
+    hear_bye(&boss.phone).await;
+    let record = shown(&node, 1, &id, &operator).await;
+    let expected = [
+        "begun supervisor",
+        "begun supervisor_2",
+        "changed supervisor",
+        "ended supervisor_2",
+        "changed supervisor",
+        "ended supervisor",
+    ];
+    assert_eq!(supervision_of(&record), expected);
+}
+
+/// What happened to which supervisor.
+fn supervision_of(record: &Value) -> Vec<String> {
+    let told = record["events"].as_array().unwrap().iter();
+    let of_them = told.filter_map(|event| {
+        let step = event["name"].as_str()?.strip_prefix("supervision_")?;
+        Some(format!("{step} {}", event["detail"]["leg"].as_str()?))
+    });
+    of_them.collect()
 }
 
 /// Whom the caller talks with may be a human on another leg: what is whispered reaches that one alone.
@@ -310,8 +418,9 @@ async fn a_supervisor_that_is_busy_or_makes_no_sense_leaves_the_call_as_it_was()
         assert_eq!(status, 400, "{body}");
     }
     let (status, calling) = call.ask("supervise", call.wish()).await;
-    let expected = json!({"mode": "listen", "state": "calling"});
+    let expected = json!({"leg": "supervisor", "mode": "listen", "state": "calling"});
     assert_eq!((status, &calling["supervisor"]), (200, &expected), "{calling}");
+    assert_eq!(calling["supervisors"], json!([expected]), "{calling}");
     let invite = call.boss.expect("INVITE ").await;
     refuse(&call.boss, &invite, "486 Busy Here", "").await;
     wait_for("the supervisor is gone", async || {
