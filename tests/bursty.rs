@@ -285,7 +285,7 @@ fn plan() -> MediaPlan {
 /// A hundred calls on one clock, until all was said.
 fn calls(are_late: bool) -> Vec<Call> {
     let mut calls: Vec<Call> = (0..CALLS).map(|number| Call::new(number, are_late)).collect();
-    let mut out = TickOutput::new();
+    let mut out = TickOutput::for_sessions(CALLS as usize, 2);
     for tick in 0..TICKS_MAX {
         let now = Moment::START + TICK * (tick + 1);
         for call in &mut calls {

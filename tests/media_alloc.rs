@@ -146,8 +146,8 @@ fn run_call(codec: Codec, ptime_ms: u8) -> u64 {
             match tick % 1_000 {
                 100 => session.pause_recording(true),
                 150 => session.pause_recording(false),
-                300 => session.update(now, &held),
-                400 => session.update(now, &plan),
+                300 => session.update(now, &held, &mut out),
+                400 => session.update(now, &plan, &mut out),
                 500 => assert!(session.send_digit('4')),
                 600 => session.skip(7),
                 _ => (),
@@ -295,8 +295,8 @@ fn run_bridge(codecs: [Codec; 2]) -> u64 {
                     left.extend(session.bridge(end));
                 }
                 match tick % 500 {
-                    200 => session.update(now, &held[at]),
-                    250 => session.update(now, &plans[at]),
+                    200 => session.update(now, &held[at], &mut out),
+                    250 => session.update(now, &plans[at], &mut out),
                     450 => left.extend(session.unbridge()),
                     _ => (),
                 }

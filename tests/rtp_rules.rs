@@ -137,7 +137,7 @@ impl Leg {
         }
         self.session.finish_key(plan, &mut self.out);
         self.check(None);
-        self.session.update(self.now, plan);
+        self.session.update(self.now, plan, &mut self.out);
         self.clock = clock;
     }
 

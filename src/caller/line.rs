@@ -26,6 +26,7 @@ use crate::rtp::jitter::JitterConfig;
 use crate::rtp::jitter::JitterRoom;
 use crate::rtp::jitter::JitterStatistics;
 use crate::rtp::packet::RtpPacket;
+use crate::rtp::payloads::Payloads;
 use crate::rtp::receiver::Receiver;
 use crate::rtp::receiver::ReceiverStatistics;
 use crate::rtp::rtcp::COMPOUND_BYTES_MAX;
@@ -91,6 +92,7 @@ pub(super) struct Line {
     sender: Sender,
     receiver: Receiver,
     jitter: JitterBuffer,
+    payloads: Payloads,
     concealer: Concealer,
     wide: WideVoice,
     /// What a codec needs that is decoded packet by packet, with its concealment.
@@ -127,6 +129,7 @@ impl Line {
             sender: Sender::new(random.next_u64()),
             receiver: Receiver::new(CLOCK_HZ),
             jitter: JitterBuffer::new(JitterConfig { depth_ms: JITTER_MS, codec: Codec::Pcmu }),
+            payloads: Payloads::with_room_for(1),
             concealer: Concealer::default(),
             wide: WideVoice::default(),
             packed: None,
@@ -249,7 +252,7 @@ impl Line {
         };
         if Some(packet.payload_type) == plan.dtmf_receive {
             self.receiver.receive(now, &packet, Content::Other);
-            self.jitter.push(now, &packet, Content::Other);
+            self.jitter.push(now, &packet, Content::Other, &mut self.payloads);
             let keys = &mut self.keys_heard;
             self.keys_in.receive(now, &packet, |event| note_key(keys, event));
             return;
@@ -262,7 +265,7 @@ impl Line {
         self.receiver.set_clock(codec.clock_rate());
         self.first_packet.get_or_insert(now);
         self.receiver.receive(now, &packet, Content::Audio);
-        self.jitter.push(now, &packet, Content::Audio);
+        self.jitter.push(now, &packet, Content::Audio, &mut self.payloads);
     }
 
     fn receive_rtcp(&mut self, now: Moment, datagram: &[u8]) {
@@ -304,7 +307,7 @@ impl Line {
     fn hear(&mut self, now: Moment, out: &mut Vec<Output>) {
         let mut linear: Pcm = [0; FRAME_SAMPLES];
         let mut audio: Option<Encoded> = None;
-        let frame = self.jitter.pop(now);
+        let frame = self.jitter.pop(now, &mut self.payloads);
         let speaks = matches!(frame, Frame::Audio(_) | Frame::Mixed(..) | Frame::Missing);
         match frame {
             Frame::Audio(payload) | Frame::Mixed(payload, _) => audio = payload.try_into().ok(),

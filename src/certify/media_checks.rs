@@ -31,10 +31,16 @@ const TICKS: u32 = 30;
 
 /// Media between us and the carrier, from here on.
 struct Talk {
-    ours: MediaSession,
-    carriers: MediaSession,
+    ours: Side,
+    carriers: Side,
     /// Who talks and hears there; hanging up would end the sessions.
     _agents: [AgentEnd; 2],
+}
+
+/// A session, and what it works with.
+struct Side {
+    session: MediaSession,
+    out: TickOutput,
 }
 
 /// The plan as the carrier has it.
@@ -66,7 +72,8 @@ impl Talk {
             let (media_end, agent_end) = link();
             let setup =
                 MediaSetup { rules, playout_held: false, ..MediaSetup::new(Some(plan), seed) };
-            (MediaSession::new(bench.now, setup, media_end), agent_end)
+            let session = MediaSession::new(bench.now, setup, media_end);
+            (Side { session, out: TickOutput::new() }, agent_end)
         };
         let (ours, hears) = session(1, plan.clone(), media_rules(&bench.subject.trunk.media));
         let place = SocketAddr::new(bench.subject.subscription.address, 20_000);
@@ -87,12 +94,13 @@ impl Talk {
 }
 
 /// What one side sends in a tick reaches the other, from `source`.
-fn tick(now: Moment, from: &mut MediaSession, (source, to): (SocketAddr, &mut MediaSession)) {
-    let (mut out, mut heard) = (TickOutput::new(), TickOutput::new());
-    from.tick(now, &mut out);
-    for (port, _, bytes) in out.transmits().filter(|(port, ..)| *port == Port::Rtp) {
-        to.receive(now, &Received { port, source, bytes }, &mut heard);
+fn tick(now: Moment, from: &mut Side, (source, to): (SocketAddr, &mut Side)) {
+    from.session.tick(now, &mut from.out);
+    for (port, _, bytes) in from.out.transmits().filter(|(port, ..)| *port == Port::Rtp) {
+        to.session.receive(now, &Received { port, source, bytes }, &mut to.out);
     }
+    from.out.clear();
+    to.out.clear();
 }
 
 pub(super) fn media_sources(bench: &mut Bench<'_>) -> Checked {
@@ -101,19 +109,19 @@ pub(super) fn media_sources(bench: &mut Bench<'_>) -> Checked {
     let Some(carrier) = carrier else { return Err("there is no call".to_owned()) };
     let mut talk = Talk::of(bench, Ptime::MS_20)?;
     talk.flow(bench, carrier);
-    let heard = talk.ours.statistics();
+    let heard = talk.ours.session.statistics();
     if heard.packets_in != u64::from(TICKS) {
         return Err(format!(
             "of {TICKS} packets that the carrier sent from where it said, {} were taken",
             heard.packets_in
         ));
     }
-    if talk.carriers.statistics().packets_in == 0 {
+    if talk.carriers.session.statistics().packets_in == 0 {
         return Err("nothing of ours could be heard".to_owned());
     }
     let mut talk = Talk::of(bench, Ptime::MS_20)?;
     talk.flow(bench, STRANGER);
-    match talk.ours.statistics().packets_in {
+    match talk.ours.session.statistics().packets_in {
         0 => Ok(()),
         taken => Err(format!(
             "{taken} packets of {} were taken for the carrier's: `network.remote_media_cidrs` does not \
@@ -145,7 +153,7 @@ pub(super) fn packet_times(bench: &mut Bench<'_>) -> Checked {
         }
         let mut talk = Talk::of(bench, ptime)?;
         talk.flow(bench, carrier);
-        let (ours, theirs) = (talk.ours.statistics(), talk.carriers.statistics());
+        let (ours, theirs) = (talk.ours.session.statistics(), talk.carriers.session.statistics());
         let wanted = u64::from(TICKS) * 20 / u64::from(ms);
         if ours.packets_out != wanted {
             let sent = ours.packets_out;

@@ -64,7 +64,7 @@ impl MediaEngine {
         let (Some(from), Some(to)) = (self.worker(from), self.worker(to)) else { return };
         let places: Vec<_> = std::iter::from_fn(|| to.take_place()).take(count).collect();
         if !Arc::ptr_eq(from, to) && !places.is_empty() && !to.gauges.is_down() {
-            from.ask_to_leave(Leaving { to: Arc::clone(to), places });
+            from.ask_to_leave(Leaving::new(Arc::clone(to), places));
         }
     }
 

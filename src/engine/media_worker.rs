@@ -6,7 +6,7 @@ mod gauges;
 mod guests;
 mod hosted;
 mod hushes;
-mod idle_models;
+mod idle_memory;
 mod listeners;
 mod lone_packets;
 mod moving;
@@ -50,6 +50,7 @@ use crate::media::setup::MediaRules;
 use crate::media::statistics::MediaStatistics;
 use crate::net::port_pool::RtpPorts;
 use crate::net::rtp_socket::RtpSocket;
+use crate::rtp::jitter::Luggage;
 use crate::sdp::MediaPlan;
 use crate::types::limit::MEDIA_COMMANDS_MAX;
 use crate::types::limit::MEDIA_SESSIONS_MAX;
@@ -113,6 +114,7 @@ pub(crate) enum Command {
 pub(crate) enum Garbage {
     Session(Box<Hosted>),
     Leaving(Box<Leaving>),
+    Luggage(Luggage),
     Place(Place),
     Command(Command),
     Plan(Box<MediaPlan>),
@@ -253,8 +255,8 @@ struct MediaThread {
     /// Closed sessions on their way back to their calls. They go once a tick, together: each on its
     /// own would wake the runtime for itself.
     closed: Vec<(oneshot::Sender<Box<Hosted>>, Box<Hosted>)>,
-    /// When models that nobody has were looked for.
-    models_looked_at: Moment,
+    /// When memory that nobody has any more was looked for.
+    idle_looked_at: Moment,
     desk: Desk,
 }
 
@@ -265,8 +267,8 @@ impl MediaThread {
         let phases = std::array::from_fn(|_| Vec::with_capacity(MEDIA_SESSIONS_MAX));
         let closed = Vec::with_capacity(COMMANDS_PER_PHASE_MAX);
         let (phase_work, desk) = (PhaseWork::default(), Desk::new());
-        let models_looked_at = desk.now;
-        Self { worker, slots, moved, phases, phase_work, closed, models_looked_at, desk }
+        let idle_looked_at = desk.now;
+        Self { worker, slots, moved, phases, phase_work, closed, idle_looked_at, desk }
     }
 
     fn run(&mut self) {
@@ -294,7 +296,7 @@ impl MediaThread {
         self.phase_work.ran(phase, os::thread_time().saturating_sub(asked), sessions);
         if phase == 0 {
             self.give_back();
-            self.unmake_models();
+            self.return_idle();
         }
         let work = os::thread_time().saturating_sub(before);
         self.worker.gauges.phase_ran(work, late, sessions);
@@ -416,13 +418,17 @@ impl MediaThread {
         let id = hosted.place.id();
         let index = id.index;
         hosted.events.is_with(id.thread);
+        if let Some(luggage) = hosted.luggage.take() {
+            hosted.session.arrive_with(&luggage, &mut self.desk.out);
+            self.discard(Garbage::Luggage(luggage));
+        }
         self.forget_moved(index);
         if let Some(phase) = self.phases.get_mut(hosted.phase) {
             phase.push(index);
         }
         let slot = self.slots.get_mut(usize::from(index));
         if let Some(mut left_over) = slot.and_then(|slot| slot.replace(hosted)) {
-            left_over.session.give_back_models(self.desk.out.models());
+            left_over.session.give_back(&mut self.desk.out);
             self.discard(Garbage::Session(left_over));
         }
         self.catch_up(id, missed);
@@ -456,10 +462,17 @@ impl MediaThread {
         });
     }
 
+    /// Takes a session out that has its last tick behind it.
     fn remove(&mut self, id: MediaId) -> Option<Box<Hosted>> {
+        let mut hosted = self.take_out(id)?;
+        hosted.session.give_back(&mut self.desk.out);
+        Some(hosted)
+    }
+
+    /// The same of one that has what it was lent.
+    fn take_out(&mut self, id: MediaId) -> Option<Box<Hosted>> {
         let slot = self.slots.get_mut(usize::from(id.index))?;
-        let mut hosted = slot.take_if(|hosted| hosted.place.id() == id)?;
-        hosted.session.give_back_models(self.desk.out.models());
+        let hosted = slot.take_if(|hosted| hosted.place.id() == id)?;
         let phase = self.phases.get_mut(hosted.phase)?;
         if let Some(at) = phase.iter().position(|index| *index == id.index) {
             phase.swap_remove(at);
@@ -846,7 +859,7 @@ mod tests {
         let at = peer.local_addr().expect("bound");
         let hosted = thread.slots[0].as_mut().expect("a session");
         let opened = clock::now();
-        hosted.session.update(opened, &MediaPlan::for_test(at));
+        hosted.session.update(opened, &MediaPlan::for_test(at), &mut thread.desk.out);
         let to = hosted.ports.rtp().local_address().expect("bound");
         let mut packet = vec![0x80, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 7];
         packet.extend([0x33; 160]);
@@ -871,7 +884,7 @@ mod tests {
         let sockets = [0, 1].map(|_| std::net::UdpSocket::bind((ADDRESS, 0)).expect("a socket"));
         let plan = MediaPlan::for_test(sockets[0].local_addr().expect("bound"));
         let hosted = thread.slots[0].as_mut().expect("a session");
-        hosted.session.update(clock::now(), &plan);
+        hosted.session.update(clock::now(), &plan, &mut thread.desk.out);
         let to = hosted.ports.rtp().local_address().expect("bound");
         sockets.iter().for_each(|socket| socket.connect(to).expect("a way"));
         (thread, calls, sockets)
@@ -929,7 +942,7 @@ mod tests {
         assert!(figures(&thread).1.is_some());
         let plan = MediaPlan::for_test(stranger.local_addr().expect("bound"));
         let hosted = thread.slots[0].as_mut().expect("a session");
-        hosted.session.update(thread.desk.now, &plan);
+        hosted.session.update(thread.desk.now, &plan, &mut thread.desk.out);
         thread.run_phase(0);
         let before = figures(&thread).0.packets_in;
         (0..5).for_each(|number| flooded_tick(&mut thread, number, [&stranger, &peer]));
@@ -942,7 +955,7 @@ mod tests {
         // It says that it is somewhere else, as behind a NAT.
         let plan = MediaPlan::for_test("192.0.2.1:4000".parse().expect("an address"));
         let hosted = thread.slots[0].as_mut().expect("a session");
-        hosted.session.update(clock::now(), &plan);
+        hosted.session.update(clock::now(), &plan, &mut thread.desk.out);
         for number in 0..4 {
             peer.send(&packet(number)).expect("sent");
             thread.desk.now += TICK;

@@ -2,6 +2,7 @@
 
 use crate::audio::voice_models::VoiceModels;
 use crate::media::event::MediaEvent;
+use crate::rtp::payloads::Payloads;
 use std::net::SocketAddr;
 use std::ops::Range;
 
@@ -26,13 +27,15 @@ pub enum Taken {
 }
 
 /// Gathers what sessions want done. The buffers keep their room, so that a tick allocates nothing. It has the models that
-/// know voices, too. A session that is lent one has it beyond the tick: it stays with this, or gives it back before.
+/// know voices, too, and the packets that wait to be heard. What a session has of these it has beyond the tick: it stays with
+/// this, or gives it back before.
 #[derive(Debug)]
 pub struct TickOutput {
     bytes: Vec<u8>,
     transmits: Vec<(Port, SocketAddr, Range<usize>)>,
     events: Vec<MediaEvent>,
     models: VoiceModels,
+    payloads: Payloads,
 }
 
 /// Who hears voices in one session: a listener, and who finds out who answered.
@@ -49,20 +52,22 @@ impl Default for TickOutput {
 }
 
 impl TickOutput {
-    /// An empty one, with models for one session.
+    /// An empty one, with all for one session.
     #[must_use]
     pub fn new() -> Self {
-        Self::with_models(MODELS_A_SESSION)
+        Self::for_sessions(1, MODELS_A_SESSION)
     }
 
-    /// An empty one, with room for so many models. Further voices are known by their vowels alone.
+    /// An empty one, with room for the packets of so many sessions and for so many models. Further packets are lost, and
+    /// further voices known by their vowels alone.
     #[must_use]
-    pub fn with_models(most: usize) -> Self {
+    pub fn for_sessions(sessions: usize, models: usize) -> Self {
         Self {
             bytes: Vec::with_capacity(BYTES_CAPACITY),
             transmits: Vec::with_capacity(ITEMS_CAPACITY),
             events: Vec::with_capacity(ITEMS_CAPACITY),
-            models: VoiceModels::with_room_for(most),
+            models: VoiceModels::with_room_for(models),
+            payloads: Payloads::with_room_for(sessions),
         }
     }
 
@@ -71,7 +76,12 @@ impl TickOutput {
         &mut self.models
     }
 
-    /// Forgets everything but its room and its models.
+    /// The packets that wait to be heard.
+    pub const fn payloads(&mut self) -> &mut Payloads {
+        &mut self.payloads
+    }
+
+    /// Forgets everything but its room and what it lends.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.transmits.clear();

@@ -69,6 +69,7 @@ mod hearing;
 mod judging;
 mod key_tone;
 mod late;
+mod lent;
 mod listening;
 mod look_back;
 pub(super) mod outgoing;
@@ -223,7 +224,7 @@ impl MediaSession {
         let mut rules = setup.rules;
         session.rule(&mut rules);
         if let Some(plan) = &setup.plan {
-            session.update(now, plan);
+            session.agree(now, plan);
         }
         session
     }
@@ -395,7 +396,7 @@ impl MediaSession {
         let kind = Kind::of(plan, &packet);
         let receives = plan.direction.receives();
         if before.is_some() && before != self.source.locked() {
-            self.jitter.reset();
+            self.jitter.reset(out.payloads());
         }
         self.heard(now, out);
         self.avoid_collision(packet.ssrc, out);
@@ -403,10 +404,10 @@ impl MediaSession {
             _ if !receives => self.count_unheard(now, &packet, kind),
             Kind::Audio(codec) => {
                 self.judge.pausing = false;
-                self.take_audio(now, &packet, codec);
+                self.take_audio(now, &packet, codec, out.payloads());
             }
             Kind::Event => {
-                self.count(now, &packet, Content::Other);
+                self.count(now, &packet, Content::Other, out.payloads());
                 self.take_event(now, &packet, out);
             }
             Kind::Pause => {
@@ -414,9 +415,9 @@ impl MediaSession {
                 if let Some(level) = packet.payload.first() {
                     self.concealer.noise_is(*level);
                 }
-                self.count(now, &packet, Content::Noise);
+                self.count(now, &packet, Content::Noise, out.payloads());
             }
-            Kind::Unexpected => self.count_unexpected(now, &packet),
+            Kind::Unexpected => self.count_unexpected(now, &packet, out.payloads()),
         }
         Taken::Media
     }
@@ -523,6 +524,8 @@ mod judging_tests;
 mod late_tests;
 #[cfg(test)]
 mod law_tests;
+#[cfg(test)]
+mod lent_tests;
 #[cfg(test)]
 mod models_tests;
 #[cfg(test)]

@@ -13,6 +13,7 @@ use crate::rtp::jitter::JitterConfig;
 use crate::rtp::jitter::JitterRoom;
 use crate::rtp::jitter::Step;
 use crate::rtp::packet::RtpPacket;
+use crate::rtp::payloads::Payloads;
 use crate::rtp::receiver::Receiver;
 use crate::rtp::rtcp::Compound;
 use crate::rtp::rtcp::RtcpPacket;
@@ -30,7 +31,7 @@ use crate::types::srtp::SrtpSuite;
 /// 4 ms), and lets 20 ms ticks pass between them.
 ///
 /// # Panics
-/// When an invariant is broken: each tick gives out 20 ms, no more and no less.
+/// When an invariant is broken: each tick gives out 20 ms, no more and no less, and no room for payloads is kept for good.
 pub fn exercise(mut data: &[u8]) {
     let mut session = Session::new();
     while let [length, wait, rest @ ..] = data {
@@ -63,6 +64,7 @@ struct Session {
     next_tick: Moment,
     ticks: u64,
     jitter: JitterBuffer,
+    payloads: Payloads,
     receiver: Receiver,
     digits: dtmf::Receiver,
     sender: Sender,
@@ -76,6 +78,7 @@ impl Session {
             next_tick: Moment::START,
             ticks: 0,
             jitter: roomy(),
+            payloads: Payloads::with_room_for(1),
             receiver: Receiver::new(8000),
             digits: dtmf::Receiver::new(8000),
             sender: Sender::new(1),
@@ -99,7 +102,7 @@ impl Session {
             self.jitter.stretch();
             return;
         }
-        let given = self.jitter.pop(self.next_tick);
+        let given = self.jitter.pop(self.next_tick, &mut self.payloads);
         match given {
             Frame::Audio(audio) => assert_eq!(audio.len(), FRAME_BYTES),
             Frame::Mixed(audio, parts) => {
@@ -111,7 +114,7 @@ impl Session {
         }
         self.unpack();
         if self.ticks.is_multiple_of(2) && self.jitter.wants_less() {
-            let _instead = self.jitter.instead();
+            let _instead = self.jitter.instead(&mut self.payloads);
         }
     }
 
@@ -153,7 +156,7 @@ impl Session {
                     self.jitter.expect_another();
                 }
                 self.jitter.expect(codec);
-                self.jitter.push(self.now, &packet, content);
+                self.jitter.push(self.now, &packet, content, &mut self.payloads);
                 if is_event {
                     self.digits.receive(self.now, &packet, |_| ());
                 }
@@ -185,10 +188,12 @@ impl Session {
         self.receiver.report(self.now);
     }
 
-    fn check(&self) {
+    fn check(&mut self) {
         let statistics = self.jitter.statistics();
         let out = statistics.played_samples + statistics.missing_samples + statistics.quiet_samples;
         assert_eq!(out, self.ticks * FRAME_BYTES as u64, "each tick gives out 20 ms");
+        self.jitter.let_go(&mut self.payloads);
+        assert_eq!(self.payloads.lent(), 0, "all goes back");
     }
 }
 

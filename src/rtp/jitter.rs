@@ -14,11 +14,11 @@ use crate::rtp::jitter::lateness::Lateness;
 use crate::rtp::jitter::packed::units_of;
 use crate::rtp::jitter::size::Change;
 use crate::rtp::jitter::size::Size;
-use crate::rtp::jitter::slots::Pieces;
 use crate::rtp::jitter::slots::Slot;
 use crate::rtp::jitter::taking::silence_of;
 use crate::rtp::jitter::timeline::Timeline;
 use crate::rtp::packet::RtpPacket;
+use crate::rtp::payloads::Payloads;
 use crate::rtp::sequence::Arrival;
 use crate::rtp::sequence::StreamGate;
 use crate::types::codec::Codec;
@@ -28,7 +28,9 @@ use crate::types::limit::RTP_PAYLOAD_BYTES_MAX;
 use crate::types::moment::Moment;
 
 mod ahead;
+mod keeping;
 mod lateness;
+mod luggage;
 mod packed;
 mod parts;
 mod size;
@@ -37,6 +39,7 @@ mod statistics;
 mod taking;
 mod timeline;
 
+pub use crate::rtp::jitter::luggage::Luggage;
 pub use crate::rtp::jitter::packed::Desk;
 pub use crate::rtp::jitter::packed::JitterRoom;
 pub use crate::rtp::jitter::packed::Step;
@@ -94,16 +97,18 @@ pub enum Frame<'a> {
     Empty,
 }
 
-/// A jitter buffer. About 4 KB, inline; nothing allocates after `new`.
+/// A jitter buffer. About 1.4 KB, inline, and what waits is in [`Payloads`], which are the same each time unless it was
+/// [given back](Self::let_go) or [taken along](Self::pack). Nothing allocates after `new`.
 ///
 /// Packets are played in the order of their sequence numbers, each at its timestamp. When the buffer
 /// runs dry the clock goes on, so that lost packets cost no delay; delayed ones are played when they
 /// come, and the delay this adds is taken back a frame at a time unless more packets need it.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct JitterBuffer {
     gate: StreamGate,
     slots: [Slot; JITTER_SLOTS],
-    pieces: Pieces,
+    /// Shares that their payloads take.
+    shares: u16,
     /// Where packets lie that are to be decoded one by one.
     desk: Option<Box<Desk>>,
     timeline: Timeline,
@@ -150,7 +155,7 @@ impl JitterBuffer {
         Self {
             gate: StreamGate::new(),
             slots: [Slot::FREE; JITTER_SLOTS],
-            pieces: Pieces::FREE,
+            shares: 0,
             desk: None,
             timeline: Timeline::START,
             shift: 0,
@@ -219,14 +224,20 @@ impl JitterBuffer {
     }
 
     /// Forgets the stream; the next packet begins one. For a new media plan or source.
-    pub fn reset(&mut self) {
-        self.clear();
+    pub fn reset(&mut self, payloads: &mut Payloads) {
+        self.clear(payloads);
         self.gate = StreamGate::new();
         self.begun = false;
     }
 
-    /// Takes a packet that arrived at `arrival`. The payload is copied.
-    pub fn push(&mut self, arrival: Moment, packet: &RtpPacket<'_>, content: Content) {
+    /// Takes a packet that arrived at `arrival`. The payload is copied to `payloads`.
+    pub fn push(
+        &mut self,
+        arrival: Moment,
+        packet: &RtpPacket<'_>,
+        content: Content,
+        payloads: &mut Payloads,
+    ) {
         self.statistics.received += 1;
         let Some(units) = self.units(packet, content) else {
             self.statistics.discarded += 1;
@@ -241,16 +252,16 @@ impl JitterBuffer {
                 let factor = self.codec.clock_factor();
                 let timestamp = self.timeline.join(factor, joined, packet.timestamp, units);
                 self.size.begin();
-                self.place(joined, &RtpPacket { timestamp, ..*packet }, content);
+                self.place(joined, &RtpPacket { timestamp, ..*packet }, content, payloads);
                 self.last_arrival = arrival;
             }
             Arrival::Begins(sequence) => {
                 self.shift = 0;
                 self.timeline.begin(self.codec.clock_factor(), sequence, packet.timestamp);
                 let packet = &self.placed(sequence, packet, units);
-                self.begin(sequence, packet.timestamp);
+                self.begin(sequence, packet.timestamp, payloads);
                 self.size.observe(arrival, packet.timestamp);
-                self.store(sequence, packet, content);
+                self.store(sequence, packet, content, payloads);
                 self.last_arrival = arrival;
             }
             Arrival::Follows(sequence) => {
@@ -262,7 +273,7 @@ impl JitterBuffer {
                     self.note_coming(arrival, packet, units);
                     self.size.observe(arrival, packet.timestamp);
                 }
-                self.place(sequence, packet, content);
+                self.place(sequence, packet, content, payloads);
                 self.last_arrival = arrival;
             }
         }
@@ -302,20 +313,20 @@ impl JitterBuffer {
     }
 
     /// Gives the next 20 ms. To be called once a tick, after the packets of the tick were pushed.
-    pub fn pop(&mut self, now: Moment) -> Frame<'_> {
+    pub fn pop(&mut self, now: Moment, payloads: &mut Payloads) -> Frame<'_> {
         self.cut = false;
         self.clear_desk();
         if self.begun {
             match self.size.review(now, self.playing(), self.buffered) {
                 Change::None => (),
-                Change::Cut => self.leave_out(),
-                Change::Resync => self.resync(),
+                Change::Cut => self.leave_out(payloads),
+                Change::Resync => self.resync(payloads),
             }
         }
         if self.holds_back(now) {
-            return self.stretched();
+            return self.stretched(payloads);
         }
-        self.next_frame()
+        self.next_frame(payloads)
     }
 
     /// More waits than needed: if the frame just given is silent, [`Self::instead`] may be called.
@@ -325,7 +336,7 @@ impl JitterBuffer {
     }
 
     /// The next 20 ms in the place of those just given, which are left out.
-    pub fn instead(&mut self) -> Frame<'_> {
+    pub fn instead(&mut self, payloads: &mut Payloads) -> Frame<'_> {
         self.statistics.played_samples -= self.parts.of(Origin::Audio);
         self.statistics.missing_samples -= self.parts.of(Origin::Missing);
         self.statistics.quiet_samples -= self.parts.of(Origin::Quiet);
@@ -333,7 +344,7 @@ impl JitterBuffer {
         self.size.shortened();
         self.cut = true;
         self.clear_desk();
-        self.next_frame()
+        self.next_frame(payloads)
     }
 
     /// Less waits than needed: if what was heard last is silent, [`Self::stretch`] may be called in place of
@@ -357,22 +368,22 @@ impl JitterBuffer {
         hole && waiting > 0 && self.size.is_short(now, self.playing())
     }
 
-    fn stretched(&mut self) -> Frame<'_> {
+    fn stretched(&mut self, payloads: &Payloads) -> Frame<'_> {
         self.statistics.missing_samples += u64::from(FRAME_SAMPLES);
         self.statistics.stretched_samples += u64::from(FRAME_SAMPLES);
         self.size.lengthened();
-        self.note_wait(Origin::Missing, FRAME_BYTES, None);
+        self.note_wait(Origin::Missing, FRAME_BYTES, None, payloads);
         Frame::Missing
     }
 
-    fn next_frame(&mut self) -> Frame<'_> {
+    fn next_frame(&mut self, payloads: &mut Payloads) -> Frame<'_> {
         if !self.begun {
             self.parts = Parts::NONE;
             self.parts.add(Origin::Quiet, FRAME_BYTES);
             self.statistics.quiet_samples += u64::from(FRAME_SAMPLES);
             return Frame::Empty;
         }
-        self.take_frame();
+        self.take_frame(payloads);
         let audio = self.parts.of(Origin::Audio);
         let missing = self.parts.of(Origin::Missing);
         self.statistics.played_samples += audio;
@@ -410,134 +421,16 @@ impl JitterBuffer {
         if signed(next, self.clock) < 0 { next } else { self.clock }
     }
 
-    fn begin(&mut self, sequence: u64, timestamp: u32) {
+    fn begin(&mut self, sequence: u64, timestamp: u32, payloads: &mut Payloads) {
         if self.begun {
             self.statistics.restarts += 1;
         }
-        self.clear();
+        self.clear(payloads);
         self.begun = true;
         self.unplayed = true;
         self.due = sequence;
         self.size.begin();
         self.clock = timestamp.wrapping_sub(self.size.first_samples());
-    }
-
-    /// Puts a packet of the stream where it belongs, or counts why not.
-    fn place(&mut self, sequence: u64, packet: &RtpPacket<'_>, content: Content) {
-        if sequence < self.due {
-            let highest =
-                self.gate.highest().map(|highest| highest.wrapping_add_signed(self.shift.into()));
-            let highest = highest.unwrap_or(sequence).max(sequence);
-            let fits = highest - sequence < JITTER_SLOTS as u64;
-            if self.unplayed && fits && signed(packet.timestamp, self.clock) >= 0 {
-                self.due = sequence;
-            } else {
-                self.count_late(sequence);
-                return;
-            }
-        }
-        while sequence - self.due >= JITTER_SLOTS as u64 {
-            self.discard_due(sequence);
-        }
-        // Long packets that wait for their turn may have taken all pieces before all slots.
-        while !self.pieces.has_room_for(packet.payload.len()) && self.head_is_before(sequence) {
-            self.discard_due(sequence);
-        }
-        self.store(sequence, packet, content);
-    }
-
-    fn head_is_before(&self, sequence: u64) -> bool {
-        self.head().is_some_and(|index| self.sequence_at(index) < sequence)
-    }
-
-    fn count_late(&mut self, sequence: u64) {
-        let age = self.due - 1 - sequence;
-        let bit = shifted(1, age);
-        if self.played & bit != 0 || self.unplayed {
-            self.statistics.duplicate += 1;
-            return;
-        }
-        self.played |= bit;
-        self.statistics.late += 1;
-        self.statistics.lost = self.statistics.lost.saturating_sub(1);
-    }
-
-    fn store(&mut self, sequence: u64, packet: &RtpPacket<'_>, content: Content) {
-        let Some(slot) = self.slots.get_mut(sequence as usize % JITTER_SLOTS) else { return };
-        if slot.used {
-            self.statistics.duplicate += 1;
-            return;
-        }
-        let is_audio = content == Content::Audio;
-        let content = if is_audio && packet.payload.is_empty() { Content::Other } else { content };
-        let (length, units) = match content {
-            Content::Audio => {
-                (packet.payload.len(), units_of(self.codec, packet.payload).unwrap_or(0))
-            }
-            Content::Noise | Content::Other => (0, 0),
-        };
-        if !self.pieces.has_room_for(length) {
-            self.statistics.discarded += 1;
-            return;
-        }
-        slot.used = true;
-        slot.codec = self.codec;
-        slot.content = content;
-        slot.timestamp = packet.timestamp;
-        slot.length = length as u16;
-        slot.units = units as u16;
-        slot.piece = self.pieces.keep(packet.payload.get(..length).unwrap_or_default());
-        self.buffered += units;
-    }
-
-    /// Throws away the oldest packet to make room for `wanted`.
-    fn discard_due(&mut self, wanted: u64) {
-        let Some(index) = self.head() else {
-            let skipped = wanted - self.due;
-            self.statistics.lost += skipped;
-            self.meter.missing(skipped);
-            self.lateness.is_explained();
-            self.played = shifted(self.played, skipped);
-            self.due = wanted;
-            self.read = 0;
-            return;
-        };
-        let skipped = self.sequence_at(index) - self.due;
-        let units = self.slots.get(index).map_or(0, |slot| slot.units);
-        self.statistics.lost += skipped;
-        self.statistics.discarded += 1;
-        self.meter.missing(skipped + 1);
-        self.lateness.discards(units.into());
-        self.due += skipped;
-        self.played = shifted(self.played, skipped);
-        self.finish(index);
-    }
-
-    /// Frees the slot of the packet `due` and goes on to the next.
-    fn finish(&mut self, index: usize) {
-        if let Some(slot) = self.slots.get_mut(index) {
-            let rest = usize::from(slot.units).saturating_sub(self.read);
-            self.buffered = self.buffered.saturating_sub(rest as u32);
-            slot.used = false;
-            self.pieces.free(slot);
-        }
-        self.due += 1;
-        self.read = 0;
-        self.played = self.played << 1 | 1;
-    }
-
-    fn clear(&mut self) {
-        for slot in &mut self.slots {
-            self.statistics.discarded += u64::from(slot.used);
-            slot.used = false;
-        }
-        self.pieces.free_all();
-        self.read = 0;
-        self.played = 0;
-        self.buffered = 0;
-        (self.paused, self.pause_told) = (true, false);
-        self.idle_ticks = 0;
-        self.forget_lateness();
     }
 
     /// The sequence number of the packet in a slot: none waits that is not one of the next from the one that is due on.
@@ -553,18 +446,18 @@ impl JitterBuffer {
     }
 
     /// Drops what waits longer than needed.
-    fn resync(&mut self) {
+    fn resync(&mut self, payloads: &mut Payloads) {
         let aim = u32::from(self.size.target_ms()) * SAMPLES_PER_MS + FRAME_SAMPLES;
         while self.buffered > aim {
             self.skip_gap();
-            self.leave_out();
+            self.leave_out(payloads);
         }
     }
 
-    fn leave_out(&mut self) {
+    fn leave_out(&mut self, payloads: &mut Payloads) {
         self.set_drops(true);
         self.lateness.leaves_out = true;
-        self.take_frame();
+        self.take_frame(payloads);
         self.lateness.leaves_out = false;
         self.set_drops(false);
         self.statistics.dropped_samples += self.parts.of(Origin::Audio);
@@ -591,8 +484,12 @@ const fn signed(timestamp: u32, reference: u32) -> i32 {
 }
 
 #[cfg(test)]
+mod alone;
+#[cfg(test)]
 mod lateness_tests;
 #[cfg(test)]
 mod network_tests;
+#[cfg(test)]
+mod rooms_tests;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ mod exercise;
 pub mod jitter;
 pub mod ntp;
 pub mod packet;
+pub mod payloads;
 pub mod quality;
 pub mod receiver;
 pub mod rtcp;

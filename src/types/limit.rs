@@ -141,8 +141,11 @@ pub const SRTP_RETIRED_MAX: usize = 64;
 pub const SRTP_STRANGERS_MAX: usize = 16;
 /// Slots of a jitter buffer. A packet beyond them restarts it.
 pub const JITTER_SLOTS: usize = 32;
-/// Pieces of 10 ms that the packets in a jitter buffer share. Over it: the oldest are dropped, counted.
-pub const JITTER_PIECES: usize = 36;
+/// Shares of 80 bytes, 10 ms of G.711, that the packets in a jitter buffer take together. Over it: the oldest are dropped,
+/// counted.
+pub const JITTER_SHARES: usize = 36;
+/// The same of one that has room for codecs whose packets are decoded one by one.
+pub const JITTER_PACKED_SHARES: usize = 128;
 
 /// Inputs waiting for one call task. Over it: that call ends with `SwitchFault`.
 pub const CALL_QUEUE_MAX: usize = 64;

@@ -3,6 +3,7 @@
 
 use crate::engine::media_worker::Hosted;
 use crate::engine::media_worker::MediaThread;
+use crate::rtp::payloads::Payloads;
 use crate::types::cache::fetch;
 
 /// Turns before its own at which the first is fetched of a session.
@@ -35,17 +36,18 @@ impl MediaThread {
     /// first ones that begins as many places before there are any.
     pub(super) fn fetch_ahead(&mut self, phase: usize, at: usize) {
         let Some(places) = self.phases.get(phase) else { return };
+        let payloads = self.desk.out.payloads();
         for (next, ahead) in turns_after(at) {
             let slot = places.get(next).and_then(|index| self.slots.get_mut(usize::from(*index)));
             if let Some(Some(hosted)) = slot {
-                hosted.fetch(ahead);
+                hosted.fetch(ahead, payloads);
             }
         }
     }
 }
 
 impl Hosted {
-    fn fetch(&mut self, ahead: Ahead) {
+    fn fetch(&mut self, ahead: Ahead, payloads: &Payloads) {
         match ahead {
             Ahead::Hosted => fetch(self),
             Ahead::Session => {
@@ -53,7 +55,7 @@ impl Hosted {
                 self.session.fetch();
             }
             Ahead::Rings => self.session.fetch_rings(),
-            Ahead::Places => self.session.fetch_places(),
+            Ahead::Places => self.session.fetch_places(payloads),
             Ahead::Segment => self.session.fetch_segment(),
             Ahead::Audio => self.session.fetch_audio(),
         }

@@ -52,8 +52,8 @@ impl MediaThread {
         let Self { slots, moved, closed, mut desk, .. } = before;
         (self.moved, self.closed) = (moved, closed);
         for mut hosted in slots.into_iter().flatten() {
-            // This life has models of its own.
-            hosted.session.give_back_models(desk.out.models());
+            // This life has models and rooms for packets of its own.
+            hosted.session.give_back(&mut desk.out);
             self.give_up(hosted);
         }
         // Agents that have something to hear do not wait for others.

@@ -16,6 +16,8 @@ use crate::media::session::Received;
 use crate::media::statistics::MediaStatistics;
 use crate::net::port_pool::RtpPorts;
 use crate::net::rtp_socket::RtpSocket;
+use crate::rtp::jitter::Luggage;
+use crate::types::limit::MEDIA_SESSIONS_MAX;
 use crate::types::limit::RTP_PACKET_BYTES_MAX;
 use crate::types::limit::RTP_READS_PER_TICK_MAX;
 use crate::types::limit::RTP_STRANGERS_PER_PHASE_MAX;
@@ -45,6 +47,8 @@ pub(crate) struct Hosted {
     pub(super) place: Place,
     /// Its place at the thread where it was before.
     pub(super) before: Option<Place>,
+    /// What waited there to be heard, until it is here.
+    pub(super) luggage: Option<Luggage>,
     /// When its last tick was due, run or left out.
     pub(super) last_due: Option<Moment>,
     /// Ticks of its thread that are not its own: it had those at the thread before, which was ahead.
@@ -69,13 +73,14 @@ impl Hosted {
     ) -> Self {
         let waits = Waits::new();
         let (phase, failed, ticks, left_ticks) = (0, false, 0, 0);
-        let (before, last_due, kept_to, rests) = (None, None, None, 0);
+        let (before, luggage, last_due, kept_to, rests) = (None, None, None, None, 0);
         Self {
             session,
             ports,
             events,
             place,
             before,
+            luggage,
             last_due,
             rests,
             kept_to,
@@ -126,7 +131,7 @@ impl Hosted {
         let mut newest = Moment::START;
         for before in (1..=ticks.min(LATE_TICKS_HEARD_MAX)).rev() {
             if !hears {
-                self.session.miss(ticks - before);
+                self.session.miss(ticks - before, &mut desk.out);
                 continue;
             }
             let due = desk.now - TICK * u32::try_from(before).unwrap_or(0);
@@ -280,7 +285,7 @@ impl Desk {
             wall: Duration::ZERO,
             datagram: [0; RTP_PACKET_BYTES_MAX],
             strangers_left: RTP_STRANGERS_PER_PHASE_MAX,
-            out: TickOutput::with_models(VOICE_MODELS_MAX),
+            out: TickOutput::for_sessions(MEDIA_SESSIONS_MAX, VOICE_MODELS_MAX),
             sleepers: Sleepers::new(),
         }
     }

@@ -14,14 +14,24 @@ use crate::media::pace::PHASE;
 use crate::media::pace::PHASES;
 use crate::media::pace::TICK;
 use crate::media::pace::TICKS_MADE_UP_MAX;
+use crate::rtp::jitter::Luggage;
 use crate::types::moment::Moment;
 use std::sync::Arc;
 
 /// Sessions that are to leave a thread, as many as there are places for them at another.
 #[derive(Debug)]
 pub(crate) struct Leaving {
-    pub(crate) to: Arc<Worker>,
-    pub(crate) places: Vec<Place>,
+    to: Arc<Worker>,
+    places: Vec<Place>,
+    /// For what waits in them to be heard: as much.
+    luggage: Vec<Luggage>,
+}
+
+impl Leaving {
+    pub(crate) fn new(to: Arc<Worker>, places: Vec<Place>) -> Self {
+        let luggage = places.iter().map(|_| Luggage::default()).collect();
+        Self { to, places, luggage }
+    }
 }
 
 /// Where a session is that was here.
@@ -40,8 +50,9 @@ impl MediaThread {
             && !leaving.places.is_empty()
             && let Some(id) = self.next_to_leave()
             && let Some(place) = leaving.places.pop()
+            && let Some(luggage) = leaving.luggage.pop()
         {
-            self.leave(id, place, &leaving.to);
+            self.leave(id, (place, luggage), &leaving.to);
         }
         self.discard(Garbage::Leaving(leaving));
     }
@@ -56,8 +67,10 @@ impl MediaThread {
         fullest.iter().chain(others).find_map(may)
     }
 
-    fn leave(&mut self, id: MediaId, place: Place, to: &Arc<Worker>) {
-        let Some(mut hosted) = self.remove(id) else { return };
+    fn leave(&mut self, id: MediaId, (place, mut luggage): (Place, Luggage), to: &Arc<Worker>) {
+        let Some(mut hosted) = self.take_out(id) else { return };
+        hosted.session.leave_with(&mut luggage, &mut self.desk.out);
+        hosted.luggage = Some(luggage);
         let there = place.id();
         let mut before = std::mem::replace(&mut hosted.place, place);
         // The other thread may close it at once.
@@ -263,12 +276,17 @@ mod tests {
         fn move_over(&self) {
             let to = Arc::clone(&self.threads[1].worker);
             let places = vec![to.take_place().expect("free")];
-            self.threads[0].worker.ask_to_leave(Leaving { to, places });
+            self.threads[0].worker.ask_to_leave(Leaving::new(to, places));
         }
 
         /// Models that are lent at either thread.
         fn lent(&mut self) -> [usize; 2] {
             [0, 1].map(|at| self.threads[at].desk.out.models().lent())
+        }
+
+        /// Rooms for packets that are lent at either thread.
+        fn rooms(&mut self) -> [usize; 2] {
+            [0, 1].map(|at| self.threads[at].desk.out.payloads().lent())
         }
 
         /// A peer that hisses like a consonant, as loud as a shout, or is silent, packet by packet. The models that were lent
@@ -329,7 +347,7 @@ mod tests {
         // It moves once.
         let to = Arc::clone(&pair.threads[0].worker);
         let places = vec![to.take_place().expect("free")];
-        pair.threads[1].worker.ask_to_leave(Leaving { to, places });
+        pair.threads[1].worker.ask_to_leave(Leaving::new(to, places));
         pair.tick();
         assert_eq!(pair.taken(), [0, 1]);
     }
@@ -380,6 +398,29 @@ mod tests {
         assert!(all.iter().all(|lent| lent.iter().sum::<usize>() <= 1), "{all:?}");
         let made = pair.threads.map(|mut thread| thread.desk.out.models().made());
         assert_eq!(made, [1, 1]);
+    }
+
+    #[test]
+    fn packets_that_wait_to_be_heard_go_along_and_no_room_for_them_stays_lent() {
+        let mut pair = Pair::new(22_082..=22_083);
+        pair.hear(0..20, true);
+        let [here, there] = pair.rooms();
+        assert!((1..=4).contains(&here) && there == 0, "{here} {there}");
+        pair.move_over();
+        pair.hear(20..21, true);
+        assert_eq!(pair.taken(), [0, 1]);
+        let [here, there] = pair.rooms();
+        assert!((1..=4).contains(&there) && here == 0, "{here} {there}");
+        pair.hear(21..40, true);
+        let (reply, mut figures) = oneshot::channel();
+        pair.ask(Command::Report(pair.id, reply));
+        pair.tick();
+        let figures = figures.try_recv().expect("answered");
+        assert_eq!((figures.packets_in, figures.discarded_in, figures.concealed), (40, 0, 0));
+        let (reply, _closed) = oneshot::channel();
+        pair.ask(Command::Close(pair.id, reply));
+        pair.tick();
+        assert_eq!((pair.taken(), pair.rooms()), ([0, 0], [0, 0]));
     }
 
     #[test]

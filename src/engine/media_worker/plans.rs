@@ -13,7 +13,7 @@ impl MediaThread {
             hosted.session.equip(&mut with);
             hosted.session.finish_key(&plan, &mut desk.out);
             hosted.perform(&mut desk.out);
-            hosted.session.update(now, &plan);
+            hosted.session.update(now, &plan, &mut desk.out);
         });
         self.settle_rtcp(id);
         self.discard(Garbage::Plan(plan));

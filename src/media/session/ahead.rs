@@ -2,6 +2,7 @@
 //! of which each follows what the one before fetched.
 
 use crate::media::session::MediaSession;
+use crate::rtp::payloads::Payloads;
 use crate::types::cache::fetch;
 
 impl MediaSession {
@@ -36,15 +37,16 @@ impl MediaSession {
         fetch(&self.started);
     }
 
-    /// The same of where things are on the link, and of the packets in the jitter buffer.
+    /// The same of where things are on the link, and of where packets are that wait.
     pub fn fetch_rings(&self) {
         self.playout.fetch_rings();
         self.jitter.fetch_slots();
     }
 
-    /// The same of the places on the link whose turn it is.
-    pub fn fetch_places(&mut self) {
+    /// The same of the places on the link whose turn it is, and of the packet that is heard next.
+    pub fn fetch_places(&mut self, payloads: &Payloads) {
         self.playout.fetch_places();
+        self.jitter.fetch_payload(payloads);
     }
 
     /// The same of the segment that is played next, but not of its audio.

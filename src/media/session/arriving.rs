@@ -5,6 +5,7 @@ use crate::media::session::MediaSession;
 use crate::rtp::jitter::Content;
 use crate::rtp::jitter::JitterBuffer;
 use crate::rtp::packet::RtpPacket;
+use crate::rtp::payloads::Payloads;
 use crate::sdp::MediaPlan;
 use crate::types::codec::Codec;
 use crate::types::moment::Moment;
@@ -37,16 +38,22 @@ impl Kind {
 
 impl MediaSession {
     /// Audio waits as what it came as, so that a bridge can pass it on like that.
-    pub(super) fn take_audio(&mut self, now: Moment, packet: &RtpPacket<'_>, codec: Codec) {
+    pub(super) fn take_audio(
+        &mut self,
+        now: Moment,
+        packet: &RtpPacket<'_>,
+        codec: Codec,
+        payloads: &mut Payloads,
+    ) {
         if !self.is_equipped_for(codec) {
-            return self.count_unexpected(now, packet);
+            return self.count_unexpected(now, packet, payloads);
         }
         if JitterBuffer::is_followed_by_pause(codec, packet.payload.len()) {
             self.judge.pausing = true;
         }
         self.jitter.expect(codec);
         self.receiver.set_clock(codec.clock_rate());
-        self.count(now, packet, Content::Audio);
+        self.count(now, packet, Content::Audio, payloads);
     }
 
     /// Counts a packet that nobody is to hear, since there is a hold: it came, and is not lost.
@@ -66,10 +73,15 @@ impl MediaSession {
 
     /// Counts a packet whose payload nobody understands. In the peer's stream it has a number, as those have by
     /// which a way is kept open (RFC 6263 §4.6); in another it begins nothing.
-    pub(super) fn count_unexpected(&mut self, now: Moment, packet: &RtpPacket<'_>) {
+    pub(super) fn count_unexpected(
+        &mut self,
+        now: Moment,
+        packet: &RtpPacket<'_>,
+        payloads: &mut Payloads,
+    ) {
         self.counters.unexpected += 1;
         if self.receiver.ssrc() == Some(packet.ssrc) {
-            self.count(now, packet, Content::Other);
+            self.count(now, packet, Content::Other, payloads);
         }
     }
 
@@ -82,8 +94,14 @@ impl MediaSession {
         self.receiver.newest_audio().filter(|_| holds_a_tick)
     }
 
-    pub(super) fn count(&mut self, now: Moment, packet: &RtpPacket<'_>, content: Content) {
+    pub(super) fn count(
+        &mut self,
+        now: Moment,
+        packet: &RtpPacket<'_>,
+        content: Content,
+        payloads: &mut Payloads,
+    ) {
         self.receiver.receive(now, packet, content);
-        self.jitter.push(now, packet, content);
+        self.jitter.push(now, packet, content, payloads);
     }
 }

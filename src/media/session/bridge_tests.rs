@@ -238,7 +238,11 @@ fn keys_are_passed_on_as_long_as_they_were_pressed() {
 #[test]
 fn a_peer_without_events_hears_the_tone_of_the_key() {
     let mut legs = Legs::bridged(Codec::Pcmu, Codec::Pcmu);
-    legs.two.session.update(legs.two.now, &MediaPlan { dtmf_send: None, ..plan(Codec::Pcmu) });
+    legs.two.session.update(
+        legs.two.now,
+        &MediaPlan { dtmf_send: None, ..plan(Codec::Pcmu) },
+        &mut legs.two.out,
+    );
     let mut talker = Talker::new(PEER, 7);
     for down in 1..=10 {
         let bytes = talker.event(9, down * 160, down == 10);
@@ -294,7 +298,7 @@ fn a_held_leg_neither_hears_nor_is_heard() {
     legs.say(&mut talker, 0, &[[LOUD; 160]; 20]);
     // The first leg's peer holds: what still comes of it is not for the other.
     let held = MediaPlan { direction: Direction::Inactive, ..plan(Codec::Pcmu) };
-    legs.one.session.update(legs.one.now, &held);
+    legs.one.session.update(legs.one.now, &held, &mut legs.one.out);
     legs.one.sent.clear();
     legs.two.sent.clear();
     legs.say(&mut talker, 0, &[[LOUD; 160]; 20]);
@@ -302,18 +306,18 @@ fn a_held_leg_neither_hears_nor_is_heard() {
     assert_eq!(legs.two.rtp().len(), 30, "the other hears comfort noise");
     assert!(legs.two.rtp().iter().all(|packet| !packet.payload.contains(&LOUD)));
     // It comes back, and nothing old is heard.
-    legs.one.session.update(legs.one.now, &plan(Codec::Pcmu));
+    legs.one.session.update(legs.one.now, &plan(Codec::Pcmu), &mut legs.one.out);
     legs.say(&mut talker, 0, &[[0x33; 160]; 20]);
     assert!(legs.two.rtp().iter().all(|packet| !packet.payload.contains(&LOUD)));
     let heard = payloads(&legs.two).iter().filter(|payload| payload[..] == [0x33; 160]).count();
     assert!(heard >= 16, "{heard}");
 
     // The other one is held: what it was told meanwhile is not told afterwards.
-    legs.two.session.update(legs.two.now, &held);
+    legs.two.session.update(legs.two.now, &held, &mut legs.two.out);
     legs.two.sent.clear();
     legs.say(&mut talker, 0, &[[LOUD; 160]; 20]);
     assert!(legs.two.rtp().is_empty());
-    legs.two.session.update(legs.two.now, &plan(Codec::Pcmu));
+    legs.two.session.update(legs.two.now, &plan(Codec::Pcmu), &mut legs.two.out);
     legs.say(&mut talker, 0, &[[0x44; 160]; 20]);
     assert!(legs.two.rtp().iter().all(|packet| !packet.payload.contains(&LOUD)));
     assert_eq!(payloads(&legs.two).iter().filter(|payload| payload[..] == [0x44; 160]).count(), 20);

@@ -192,10 +192,9 @@ fn the_tone_of_a_key_reaches_whom_a_leg_is_bridged_with_though_somebody_listens(
             let rules = MediaRules { tones_heard: true, keys_private, ..MediaRules::default() };
             let setup = MediaSetup { playout_held: false, rules, ..MediaSetup::new(None, 1) };
             company.host = Scene::with(setup);
-            company
-                .host
-                .session
-                .update(company.host.now, &MediaPlan { dtmf_receive: None, ..plan() });
+            let host = &mut company.host;
+            let without_events = MediaPlan { dtmf_receive: None, ..plan() };
+            host.session.update(host.now, &without_events, &mut host.out);
             let mut far = Scene::new(plan());
             let (one, two) = BridgeEnd::pair();
             assert!(company.host.session.bridge(Bridged::new(one)).is_none());

@@ -20,6 +20,7 @@ use crate::rtp::jitter::Frame;
 use crate::rtp::jitter::Origin;
 use crate::rtp::jitter::Parts;
 use crate::rtp::packet::RtpPacket;
+use crate::rtp::payloads::Payloads;
 use crate::types::codec::Codec;
 use crate::types::codec::Law;
 use crate::types::moment::Moment;
@@ -89,7 +90,7 @@ impl MediaSession {
         self.digits_in.expire(now, |event| ear.pressed(event));
         let receives = self.plan.as_ref().is_some_and(|plan| plan.direction.receives());
         let Heard { frame, original, linear } =
-            if receives { self.next_heard(now) } else { Heard::NOTHING };
+            if receives { self.next_heard(now, out.payloads()) } else { Heard::NOTHING };
         self.hear_keys(&linear, out);
         let hidden = self.key_is_down();
         self.key_tail = self.key_tail.saturating_sub(1);
@@ -192,10 +193,10 @@ impl MediaSession {
     }
 
     /// Takes 20 ms from the jitter buffer, whose delay may change where nobody hears it: in silence.
-    fn next_heard(&mut self, now: Moment) -> Heard {
+    fn next_heard(&mut self, now: Moment, payloads: &mut Payloads) -> Heard {
         let mut linear: WidePcm = [0; WIDE_SAMPLES];
         if self.jitter.codec_given().is_passed() && self.passage.is_some() {
-            return self.next_passed(now);
+            return self.next_passed(now, payloads);
         }
         if self.concealer.was_quiet() && self.jitter.wants_more(now) {
             self.jitter.stretch();
@@ -203,14 +204,14 @@ impl MediaSession {
             self.concealer.conceal(place);
             return self.made(&linear);
         }
-        let given = Given::of(self.jitter.pop(now));
-        self.next_given(given)
+        let given = Given::of(self.jitter.pop(now, payloads));
+        self.next_given(given, payloads)
     }
 
     /// What is heard of a frame that was just given.
-    fn next_given(&mut self, mut given: Given) -> Heard {
+    fn next_given(&mut self, mut given: Given, payloads: &mut Payloads) -> Heard {
         if self.jitter.codec_given().is_passed() {
-            return self.pass_frames();
+            return self.pass_frames(payloads);
         }
         let mut linear: WidePcm = [0; WIDE_SAMPLES];
         if self.jitter.was_cut() {
@@ -219,7 +220,7 @@ impl MediaSession {
         self.decode(&given, &mut linear);
         if self.jitter.wants_less() && self.is_quiet(&given, &mut linear) {
             self.concealer.cut();
-            given = Given::of(self.jitter.instead());
+            given = Given::of(self.jitter.instead(payloads));
             self.decode(&given, &mut linear);
         }
         self.heard_of(&given, &mut linear)
@@ -227,20 +228,20 @@ impl MediaSession {
 
     /// The same while what is heard is of a codec that only passes: nobody here knows where it is silent, but for
     /// pauses.
-    fn next_passed(&mut self, now: Moment) -> Heard {
+    fn next_passed(&mut self, now: Moment, payloads: &mut Payloads) -> Heard {
         let pauses = self.passage.as_ref().is_some_and(|passage| passage.was_pause());
         if pauses && self.jitter.wants_more(now) {
             self.jitter.stretch();
             return self.passes(Passed::NOTHING);
         }
-        let given = Given::of(self.jitter.pop(now));
-        self.next_given(given)
+        let given = Given::of(self.jitter.pop(now, payloads));
+        self.next_given(given, payloads)
     }
 
-    fn pass_frames(&mut self) -> Heard {
+    fn pass_frames(&mut self, payloads: &mut Payloads) -> Heard {
         let mut passed = self.read_passed();
         if passed.is_pause() && self.jitter.wants_less() {
-            self.jitter.instead();
+            self.jitter.instead(payloads);
             passed = self.read_passed();
         }
         self.passes(passed)

@@ -128,7 +128,7 @@ fn keys_in_the_audio_are_heard_and_muted_where_no_events_were_agreed_on() {
         let rules = MediaRules { tones_heard, keys_private, ..MediaRules::default() };
         let setup = MediaSetup { playout_held: false, rules, ..MediaSetup::new(None, 1) };
         let mut scene = Scene::with(setup);
-        scene.session.update(scene.now, &MediaPlan { dtmf_receive, ..plan() });
+        scene.session.update(scene.now, &MediaPlan { dtmf_receive, ..plan() }, &mut scene.out);
         let mut talker = Talker::new(PEER, 7);
         let (mut row, mut column) = (Tone::new(770, 5_000), Tone::new(1_336, 5_000));
         for tick in 0..60 {
@@ -172,7 +172,7 @@ fn another_codec_is_taken_up_without_a_gap() {
     for tick in 0..60 {
         let (codec, kind) = if tick < 30 { (Codec::Pcmu, 0) } else { (Codec::Pcma, 8) };
         if tick == 30 {
-            scene.session.update(scene.now, &a_law);
+            scene.session.update(scene.now, &a_law, &mut scene.out);
         }
         let mut payload = [0; FRAME_SAMPLES];
         g711::encode(codec.law().unwrap(), &tone.frame(), &mut payload);
@@ -357,7 +357,7 @@ fn a_caller_waits_for_no_agent_that_does_not_have_the_word() {
         ("a key", &|scene: &mut Scene| scene.session.key_pressed()),
         ("on hold", &|scene: &mut Scene| {
             let direction = Direction::SendOnly;
-            scene.session.update(scene.now, &MediaPlan { direction, ..plan() });
+            scene.session.update(scene.now, &MediaPlan { direction, ..plan() }, &mut scene.out);
         }),
         ("muted", &|scene: &mut Scene| scene.session.mute(true, false)),
         ("an announcement", &|scene: &mut Scene| {
@@ -463,7 +463,11 @@ fn where_keys_are_private_no_sample_of_a_tone_is_heard_or_recorded_wherever_it_b
         let rules = MediaRules { tones_heard: true, keys_private: true, ..MediaRules::default() };
         let setup = MediaSetup { playout_held: false, rules, ..MediaSetup::new(None, 1) };
         let mut scene = Scene::with(setup);
-        scene.session.update(scene.now, &MediaPlan { dtmf_receive: None, ..plan() });
+        scene.session.update(
+            scene.now,
+            &MediaPlan { dtmf_receive: None, ..plan() },
+            &mut scene.out,
+        );
         let (into, mut taped) = tape(TapeRate::Narrow);
         scene.session.record(Box::new(into));
         let mut talker = Talker::new(PEER, 7);

@@ -190,9 +190,9 @@ fn nobody_is_missed_while_held_or_after_the_peer_said_that_it_pauses() {
     let mut talker = Talker::new(PEER, 7);
     scene.hear(&mut talker, 50, &SPEAKS, |_| false);
     let held = MediaPlan { direction: crate::sdp::Direction::Inactive, ..plan() };
-    scene.session.update(scene.now, &held);
+    scene.session.update(scene.now, &held, &mut scene.out);
     scene.ticks(400);
-    scene.session.update(scene.now, &plan());
+    scene.session.update(scene.now, &plan(), &mut scene.out);
     let bytes = talker.packet(13, &[60]);
     scene.receive(&talker, &bytes);
     scene.ticks(400);
@@ -260,7 +260,7 @@ fn what_a_peer_goes_on_to_send_in_a_hold_is_not_lost() {
             let mut scene = Scene::new(plan());
             let mut talker = Talker::new(PEER, 7);
             scene.hear(&mut talker, 300, &SPEAKS, |_| false);
-            scene.session.update(scene.now, &MediaPlan { direction, ..plan() });
+            scene.session.update(scene.now, &MediaPlan { direction, ..plan() }, &mut scene.out);
             let heard = scene.loud_frames();
             // Half of it music, one a key, one noise, and one that nobody understands.
             scene.hear(&mut talker, ticks, &SPEAKS, |_| false);
@@ -271,7 +271,7 @@ fn what_a_peer_goes_on_to_send_in_a_hold_is_not_lost() {
             // Of what is lost in a hold the network is said to have lost it, and nobody missed it.
             scene.hear(&mut talker, 40, &SPEAKS, |tick| tick % 4 == 0);
             assert_eq!(scene.loud_frames(), heard, "nobody hears it");
-            scene.session.update(scene.now, &plan());
+            scene.session.update(scene.now, &plan(), &mut scene.out);
             scene.hear(&mut talker, 600, &SPEAKS, |_| false);
             let statistics = scene.session.statistics();
             let packets = 300 + u64::from(ticks) + 3 + 30 + 600;
@@ -324,7 +324,7 @@ fn what_came_in_a_hold_takes_nothing_from_the_share_that_was_lost() {
     let before = scene.session.statistics().quality.inward.loss_percent;
     assert!((9.0..11.0).contains(&before), "{before}");
     let held = MediaPlan { direction: crate::sdp::Direction::SendOnly, ..plan() };
-    scene.session.update(scene.now, &held);
+    scene.session.update(scene.now, &held, &mut scene.out);
     scene.hear(&mut talker, 3_000, &SPEAKS, |_| false);
     let after = scene.session.statistics().quality.inward.loss_percent;
     assert!((after - before).abs() < 0.1, "{before} {after}");

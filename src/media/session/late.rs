@@ -23,8 +23,8 @@ impl MediaSession {
     }
 
     /// Leaves out what the peer said in a tick that is left out, `ticks` after the first of those.
-    pub fn miss(&mut self, ticks: u64) {
-        self.jitter.pass();
+    pub fn miss(&mut self, ticks: u64, out: &mut TickOutput) {
+        self.jitter.pass(out.payloads());
         self.concealer.cut();
         // What was kept back before is recorded in its time.
         let nothing = Kept { hidden: self.key_is_down(), ..Kept::NOTHING };

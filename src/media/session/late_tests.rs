@@ -166,7 +166,7 @@ fn what_is_kept_back_is_recorded_where_it_was_heard_though_ticks_are_missed() {
         }
         for ticks in 0..12 {
             scene.now += Duration::from_millis(20);
-            scene.session.miss(ticks);
+            scene.session.miss(ticks, &mut scene.out);
         }
         scene.session.skip(12);
         let mut places = Vec::new();

@@ -162,7 +162,7 @@ fn an_agent_hears_silence_of_its_law_where_nothing_comes_or_is_for_it() {
     for agent in LAWS {
         let mut line = Line::new(Law::A, agent);
         line.scene.ticks(20);
-        line.scene.session.miss(0);
+        line.scene.session.miss(0, &mut line.scene.out);
         line.scene.perform();
         line.scene.session.mute(true, false);
         line.talk(0..40);

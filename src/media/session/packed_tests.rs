@@ -271,7 +271,7 @@ fn change(codecs: &[Codec], keeps_ssrc: bool) {
     let mut other = Other::new(codecs[0]);
     for (turn, codec) in codecs.iter().enumerate() {
         if turn > 0 {
-            scene.session.update(scene.now, &plan(*codec));
+            scene.session.update(scene.now, &plan(*codec), &mut scene.out);
             let faster = other.codec.clock_rate() != codec.clock_rate();
             other = Other::new(*codec);
             if faster && !keeps_ssrc {

@@ -247,13 +247,13 @@ fn a_hold_stops_it_and_a_change_of_codec_ends_it() {
     }
     let held = MediaPlan { direction: Direction::Inactive, ..plan(20) };
     let now = legs.two.now;
-    legs.two.session.update(now, &held);
+    legs.two.session.update(now, &held, &mut legs.two.out);
     let before = legs.two.rtp().len();
     for payload in said.iter().skip(20).take(10) {
         legs.say(payload, 20);
     }
     assert_eq!(legs.two.rtp().len(), before, "nothing is sent to who is held");
-    legs.two.session.update(legs.two.now, &plan(20));
+    legs.two.session.update(legs.two.now, &plan(20), &mut legs.two.out);
     for payload in said.iter().skip(30).take(10) {
         legs.say(payload, 20);
     }
@@ -262,8 +262,8 @@ fn a_hold_stops_it_and_a_change_of_codec_ends_it() {
     assert_eq!((again.1, again.2), (11 * 160, 1), "time went on, and no number is missing");
     // Both legs come to G.711: what is said is heard again.
     let pcmu = MediaPlan::for_test(at(PEER));
-    legs.one.session.update(legs.one.now, &pcmu);
-    legs.two.session.update(legs.two.now, &pcmu);
+    legs.one.session.update(legs.one.now, &pcmu, &mut legs.one.out);
+    legs.two.session.update(legs.two.now, &pcmu, &mut legs.two.out);
     for _ in 0..20 {
         let bytes = legs.talker.audio(&[super::tests::LOUD; 160]);
         legs.one.receive(&legs.talker, &bytes);

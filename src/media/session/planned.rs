@@ -1,6 +1,7 @@
 //! What was agreed with the peer, put in force.
 
 use crate::media::equipment::Equipment;
+use crate::media::output::TickOutput;
 use crate::media::session::MediaSession;
 use crate::media::session::outgoing::Outgoing;
 use crate::sdp::MediaPlan;
@@ -41,7 +42,18 @@ impl MediaSession {
 
     /// Puts a plan in force: the first one, a hold, a resume, another address. One of a codec that is not G.711, or of
     /// packets longer than a tick, allocates where the session is not [equipped](Self::equip) for it.
-    pub fn update(&mut self, now: Moment, plan: &MediaPlan) {
+    pub fn update(&mut self, now: Moment, plan: &MediaPlan, out: &mut TickOutput) {
+        let heard = self.plan.as_ref().is_some_and(|before| before.direction.receives());
+        if heard && !plan.direction.receives() {
+            // What waits would be played when the hold ends.
+            self.jitter.reset(out.payloads());
+            self.concealer.forget();
+        }
+        self.agree(now, plan);
+    }
+
+    /// The same where nothing waits to be heard.
+    pub(super) fn agree(&mut self, now: Moment, plan: &MediaPlan) {
         // Who is silent in a pause that it announced has not moved.
         let speaks = plan.direction.receives() && !self.judge.pausing;
         let heard_at = self.source.destination();
@@ -49,15 +61,9 @@ impl MediaSession {
         if self.source.destination() != heard_at {
             self.sender.mark();
         }
-        let heard = self.plan.as_ref().is_some_and(|before| before.direction.receives());
         let before = self.codec();
         if !self.keeps_stream(plan) {
             self.drop_key();
-        }
-        if heard && !plan.direction.receives() {
-            // What waits would be played when the hold ends.
-            self.jitter.reset();
-            self.concealer.forget();
         }
         let lacks_room = self.outgoing.is_none() && Outgoing::is_needed(plan);
         if lacks_room || !self.is_equipped_for(plan.codec) {

@@ -56,7 +56,7 @@ fn reports_from_the_address_said_for_them_are_believed() {
     let mut talker = Talker::new(PEER, 7);
     assert_eq!(way_of_reports(&mut scene, &mut talker), [at(APART)]);
     // Another description takes it back.
-    scene.session.update(scene.now, &plan());
+    scene.session.update(scene.now, &plan(), &mut scene.out);
     assert!(!believes(&mut scene, APART));
 }
 
@@ -152,6 +152,7 @@ fn a_stream_of_another_clock_is_said_goodbye_to_unless_the_trunk_has_no_rtcp() {
                 receive_payload_type: payload_type,
                 ..plan()
             },
+            &mut scene.out,
         );
         scene.ticks(20);
         assert_ne!(scene.session.sender.ssrc(), old);

@@ -52,7 +52,7 @@ fn a_peer_that_is_told_keys_by_signalling_gets_neither_events_nor_tones() {
             let mut scene = scene(MediaRules { keys_signalled, ..MediaRules::default() });
             let mut plan = plan();
             plan.dtmf_send = plan.dtmf_send.filter(|_| takes_events);
-            scene.session.update(scene.now, &plan);
+            scene.session.update(scene.now, &plan, &mut scene.out);
             let (mut speaker, listener) = BridgeEnd::one_way();
             drop(scene.session.bridge(Bridged::new(listener)));
             for samples in (160..1_600).step_by(160) {
@@ -124,7 +124,7 @@ fn a_peer_behind_a_nat_that_moved_is_heard_again_once_it_has_signalled() {
     assert!(heard > 400);
     scene.talk(&mut moved, 200);
     assert!(scene.loud_frames() < heard + 10, "nothing was signalled");
-    scene.session.update(scene.now, &plan());
+    scene.session.update(scene.now, &plan(), &mut scene.out);
     scene.sent.clear();
     scene.talk(&mut moved, 20);
     assert!(scene.loud_frames() < heard + 10, "who has not moved has half a second to speak");
@@ -141,7 +141,11 @@ fn who_is_sent_to_from_now_on_is_told_that_a_stream_begins() {
     let elsewhere = "192.0.2.77:6000";
     for (to, marks) in [(PEER, 0), (elsewhere, 1), (elsewhere, 0), (PEER, 1)] {
         scene.sent.clear();
-        scene.session.update(scene.now, &MediaPlan { remote: Some(at(to)), ..plan() });
+        scene.session.update(
+            scene.now,
+            &MediaPlan { remote: Some(at(to)), ..plan() },
+            &mut scene.out,
+        );
         scene.ticks(5);
         assert!(scene.sent.iter().all(|sent| sent.port == Port::Rtcp || sent.to == at(to)), "{to}");
         let rtp = scene.rtp();

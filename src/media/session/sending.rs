@@ -502,7 +502,7 @@ mod tests {
                 if let Some(next) = &next {
                     scene.session.finish_key(next, &mut scene.out);
                     scene.perform();
-                    scene.session.update(scene.now, next);
+                    scene.session.update(scene.now, next, &mut scene.out);
                 } else {
                     // Its peer happens to use the same SSRC.
                     let mut talker = Talker::new(PEER, before);
@@ -532,7 +532,7 @@ mod tests {
         scene.ticks(3);
         let opus = plan(Codec::Opus, 20);
         scene.session.finish_key(&opus, &mut scene.out);
-        scene.session.update(scene.now, &opus);
+        scene.session.update(scene.now, &opus, &mut scene.out);
         scene.ticks(20);
         assert_eq!(told(&scene), [(7, 480), (8, 5_760)]);
     }

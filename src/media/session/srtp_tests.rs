@@ -170,9 +170,9 @@ fn the_roc_survives_hold() {
     // The peer's sequence numbers wrap within this.
     peer.talk(&mut scene, 60);
     let held = MediaPlan { direction: Direction::Inactive, ..plan(suite, 2) };
-    scene.session.update(scene.now, &held);
+    scene.session.update(scene.now, &held, &mut scene.out);
     peer.talk(&mut scene, 50);
-    scene.session.update(scene.now, &plan(suite, 2));
+    scene.session.update(scene.now, &plan(suite, 2), &mut scene.out);
     peer.talk(&mut scene, 50);
     let payloads = peer.understand(&mut scene);
     assert_eq!(payloads.len(), 110, "nothing is sent while held");
@@ -187,7 +187,7 @@ fn a_new_key_of_the_peer_takes_over_while_old_packets_are_on_their_way() {
     let mut peer = Peer::new(suite, 2);
     peer.talk(&mut scene, 60);
     let late: Vec<Vec<u8>> = (0..3).map(|_| peer.audio()).collect();
-    scene.session.update(scene.now, &plan(suite, 9));
+    scene.session.update(scene.now, &plan(suite, 9), &mut scene.out);
     let mut send = SrtpSender::new(&key(suite, 9)).unwrap();
     std::mem::swap(&mut peer.send, &mut send);
     let ssrc = scene.session.sender.ssrc();
@@ -207,7 +207,7 @@ fn a_new_key_of_ours_comes_with_a_new_ssrc() {
     let mut scene = Scene::new(plan(SrtpSuite::AesCm128HmacSha1_80, 2));
     scene.ticks(10);
     let ssrc = scene.session.sender.ssrc();
-    scene.session.update(scene.now, &plan(SrtpSuite::AeadAes128Gcm, 2));
+    scene.session.update(scene.now, &plan(SrtpSuite::AeadAes128Gcm, 2), &mut scene.out);
     assert_ne!(scene.session.sender.ssrc(), ssrc);
     scene.sent.clear();
     scene.ticks(10);
@@ -232,7 +232,7 @@ fn encryption_ends_where_the_plan_says_so() {
     let suite = SrtpSuite::AesCm128HmacSha1_80;
     let mut scene = Scene::new(plan(suite, 2));
     scene.ticks(2);
-    scene.session.update(scene.now, &MediaPlan::for_test(at(PEER)));
+    scene.session.update(scene.now, &MediaPlan::for_test(at(PEER)), &mut scene.out);
     scene.sent.clear();
     let mut talker = Talker::new(PEER, 7);
     scene.talk(&mut talker, 20);

@@ -130,7 +130,7 @@ fn an_agent_of_16_khz_hears_and_says_what_no_telephone_carries_while_the_codec_d
     let (mut singer, mut said) = (Singer::new(5_000), Tone::new(3_000, 8_000));
     for tick in 0..150 {
         if tick == 100 {
-            scene.session.update(scene.now, &plan(Codec::Pcmu));
+            scene.session.update(scene.now, &plan(Codec::Pcmu), &mut scene.out);
         }
         let mut wide = [0; WIDE_SAMPLES];
         said.fill(&mut wide);
@@ -212,7 +212,7 @@ fn another_rate_is_taken_up_without_a_gap() {
     for tick in 0..150 {
         if tick % 50 == 0 {
             let codec = if tick == 50 { Codec::G722 } else { Codec::Pcmu };
-            scene.session.update(scene.now, &plan(codec));
+            scene.session.update(scene.now, &plan(codec), &mut scene.out);
             // Who begins to speak a codec has no memory of it.
             singer.encoder = g722::Encoder::default();
         }
@@ -335,7 +335,7 @@ fn a_recording_has_both_sides_at_the_rate_it_began_with() {
         let (mut bytes, mut mixdown) = (Vec::new(), Mixdown::new(rate));
         for tick in 0..200 {
             if tick == 120 {
-                scene.session.update(scene.now, &plan(Codec::Pcmu));
+                scene.session.update(scene.now, &plan(Codec::Pcmu), &mut scene.out);
             }
             scene.agent.push_audio(&said.frame().map(g711::ulaw_encode));
             singer.sing(&mut scene, 1);

@@ -1,20 +1,16 @@
-//! What a tick reads and writes of a jitter buffer, fetched before it is its turn: of the room for packets, the greater
-//! part, that which packets mostly take.
+//! What a tick reads and writes of a jitter buffer, fetched before it is its turn.
 #![warn(clippy::indexing_slicing)]
 
 use crate::rtp::jitter::JitterBuffer;
+use crate::rtp::payloads::Payloads;
 use crate::types::cache::fetch;
 use crate::types::limit::JITTER_SLOTS;
 
 /// How many packets after the one that is due the one that comes in a tick is, at 60 ms of delay.
 const AHEAD: u64 = 3;
 
-/// Pieces of two packets of 20 ms that wait and one that comes, which is what an even network needs. The first that are
-/// free are taken, so that these are used again and again.
-const PIECES: usize = 6;
-
 impl JitterBuffer {
-    /// Fetches it without the room for packets, but for the number of the one that is due.
+    /// Fetches it without the slots.
     pub fn fetch(&self) {
         fetch(&self.gate);
         fetch(&self.timeline);
@@ -31,8 +27,8 @@ impl JitterBuffer {
         fetch(&self.clock);
         fetch(&self.idle_ticks);
         fetch(&self.shift);
+        fetch(&self.shares);
         fetch(&self.begun);
-        self.pieces.fetch_first(PIECES);
     }
 
     /// Fetches the slots of the packets that are due and to come. The rest is here already.
@@ -41,5 +37,12 @@ impl JitterBuffer {
             let slot = self.due.wrapping_add(ahead) as usize % JITTER_SLOTS;
             self.slots.get(slot).into_iter().for_each(fetch);
         }
+    }
+
+    /// Fetches the payload that is due, by its slot, which is here already. What comes is written where the processor was
+    /// just before.
+    pub fn fetch_payload(&self, payloads: &Payloads) {
+        let slot = self.slots.get(self.due as usize % JITTER_SLOTS);
+        slot.filter(|slot| slot.used).into_iter().for_each(|slot| payloads.fetch(slot.place));
     }
 }

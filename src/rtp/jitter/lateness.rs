@@ -10,6 +10,7 @@ use crate::rtp::jitter::Origin;
 use crate::rtp::jitter::SAMPLES_PER_MS;
 use crate::rtp::jitter::signed;
 use crate::rtp::packet::RtpPacket;
+use crate::rtp::payloads::Payloads;
 use crate::types::moment::Moment;
 use std::time::Duration;
 
@@ -267,9 +268,9 @@ impl JitterBuffer {
     }
 
     /// The same as `next_frame` for a tick that nobody hears, and that comes late.
-    pub fn pass(&mut self) {
+    pub fn pass(&mut self, payloads: &mut Payloads) {
         self.lateness.leaves_out = true;
-        self.next_frame();
+        self.next_frame(payloads);
         self.lateness.leaves_out = false;
         let missing = self.parts.of(Origin::Missing) as u32;
         self.lateness.unheard(missing);

@@ -1,5 +1,6 @@
 //! What a jitter buffer says of a network that stops, and of a peer that pauses, in virtual time.
 
+use super::alone::Alone;
 use super::*;
 use crate::types::codec::PayloadType;
 use crate::types::random::Random;
@@ -8,7 +9,7 @@ const TICK: Duration = Duration::from_millis(20);
 
 /// A peer and a network that may hold back, or lose, what it says.
 struct Line {
-    buffer: JitterBuffer,
+    buffer: Alone,
     tick: u32,
     sequence: u16,
     timestamp: u32,
@@ -21,7 +22,7 @@ impl Line {
     fn new() -> Self {
         let config = JitterConfig { depth_ms: 40, codec: Codec::Pcmu };
         Self {
-            buffer: JitterBuffer::new(config),
+            buffer: Alone::new(config),
             tick: 0,
             sequence: 65_400,
             timestamp: u32::MAX - 9_000,

@@ -1,12 +1,13 @@
 //! A jitter buffer over networks that delay, stall and lose, with a peer that speaks and pauses, in virtual time.
 
+use super::alone::Alone;
 use super::*;
 use crate::types::codec::PayloadType;
 use crate::types::random::Random;
 
 /// A peer, a network and whoever plays what comes.
 struct Line {
-    buffer: JitterBuffer,
+    buffer: Alone,
     random: Random,
     /// Packets on their way: when they come, in µs, their number and time stamp.
     flying: Vec<(u64, u16, u32, Vec<u8>)>,
@@ -45,7 +46,7 @@ impl Line {
     fn new() -> Self {
         let config = JitterConfig { depth_ms: 40, codec: Codec::Pcmu };
         Self {
-            buffer: JitterBuffer::new(config),
+            buffer: Alone::new(config),
             random: Random::from_seed(11),
             flying: Vec::new(),
             now_us: 1_000_000,

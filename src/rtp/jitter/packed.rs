@@ -5,9 +5,8 @@ use crate::rtp::jitter::Content;
 use crate::rtp::jitter::JitterBuffer;
 use crate::rtp::jitter::Origin;
 use crate::rtp::jitter::Part;
-use crate::rtp::jitter::slots::MorePieces;
-use crate::rtp::jitter::slots::Pieces;
 use crate::rtp::jitter::slots::Slot;
+use crate::rtp::payloads::Payloads;
 use crate::types::codec::Codec;
 use std::ops::Range;
 
@@ -111,30 +110,33 @@ impl Desk {
     }
 
     /// Copies a payload; `None`: there is no room, and what was begun before is forgotten.
-    fn copy(&mut self, pieces: &Pieces, slot: &Slot) -> Option<Range<u16>> {
+    fn copy(&mut self, payloads: &Payloads, slot: &Slot) -> Option<Range<u16>> {
         let length = usize::from(slot.length);
         if self.filled + length > DESK_BYTES {
             self.clear();
             self.push(Step::Forget);
         }
         let start = self.filled;
-        let target = self.bytes.get_mut(start..start + length)?;
-        pieces.copy(slot, target);
+        let mut target = self.bytes.get_mut(start..start + length)?;
+        for part in payloads.parts(slot.place, length) {
+            let (place, after) = target.split_at_mut_checked(part.len())?;
+            place.copy_from_slice(part);
+            target = after;
+        }
         self.filled += length;
         Some(start as u16..self.filled as u16)
     }
 
-    fn packet(&mut self, pieces: &Pieces, slot: &Slot) {
-        if let Some(bytes) = self.copy(pieces, slot) {
+    fn packet(&mut self, payloads: &Payloads, slot: &Slot) {
+        if let Some(bytes) = self.copy(payloads, slot) {
             self.push(Step::Packet { bytes, units: slot.units });
         }
     }
 }
 
-/// What a jitter buffer needs for packets that are decoded one by one: room for long ones, and the desk.
+/// What a jitter buffer needs for packets that are decoded one by one: the desk. With it goes that it may keep more.
 #[derive(Clone, Debug, Default)]
 pub struct JitterRoom {
-    pub(super) more: Box<MorePieces>,
     pub(super) desk: Box<Desk>,
 }
 
@@ -145,7 +147,6 @@ impl JitterBuffer {
             return Some(room);
         }
         self.desk = Some(room.desk);
-        self.pieces.extend(room.more);
         None
     }
 
@@ -205,7 +206,13 @@ impl JitterBuffer {
     }
 
     /// `count` units go by without audio; `head` is the packet after them, if it is here.
-    pub(super) fn note_wait(&mut self, origin: Origin, count: usize, head: Option<usize>) {
+    pub(super) fn note_wait(
+        &mut self,
+        origin: Origin,
+        count: usize,
+        head: Option<usize>,
+        payloads: &Payloads,
+    ) {
         if !self.given.is_packed() {
             return;
         }
@@ -220,16 +227,16 @@ impl JitterBuffer {
             slot.filter(|slot| slot.codec == self.given && slot.content == Content::Audio);
         let next = of_codec.and_then(|slot| {
             let gap = u16::try_from(slot.timestamp.wrapping_sub(self.clock)).ok()?;
-            Some((desk.copy(&self.pieces, slot)?, gap, slot.units))
+            Some((desk.copy(payloads, slot)?, gap, slot.units))
         });
         desk.push(Step::Missing { units, next });
     }
 
     /// `count` units of the packet in the slot are heard, from its beginning where nothing of it was read yet.
-    pub(super) fn note_play(&mut self, index: usize, count: usize) {
+    pub(super) fn note_play(&mut self, index: usize, count: usize, payloads: &Payloads) {
         let (Some(desk), Some(slot)) = (&mut self.desk, self.slots.get(index)) else { return };
         if self.read == 0 {
-            desk.packet(&self.pieces, slot);
+            desk.packet(payloads, slot);
         }
         desk.push(Step::Play(count as u16));
     }

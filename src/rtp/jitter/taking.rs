@@ -10,6 +10,7 @@ use crate::rtp::jitter::Parts;
 use crate::rtp::jitter::packed::begins_pause;
 use crate::rtp::jitter::shifted;
 use crate::rtp::jitter::signed;
+use crate::rtp::payloads::Payloads;
 use crate::types::codec::Codec;
 
 /// A packet further in the future than this follows no silence but a jump of the sender's clock.
@@ -17,7 +18,7 @@ const GAP_SAMPLES_MAX: i32 = 8_000;
 
 impl JitterBuffer {
     /// Moves the clock on by one frame and gathers its samples.
-    pub(super) fn take_frame(&mut self) {
+    pub(super) fn take_frame(&mut self, payloads: &mut Payloads) {
         self.parts = Parts::NONE;
         let mut at = 0;
         while at < FRAME_BYTES {
@@ -28,7 +29,7 @@ impl JitterBuffer {
                     self.statistics.underruns += 1;
                     self.lateness.runs_dry(wanted as u32);
                 }
-                self.wait(origin, at, wanted, None);
+                self.wait(at, (origin, wanted), None, payloads);
                 break;
             };
             let (waiting, hole) = self.gap_before(index);
@@ -36,16 +37,16 @@ impl JitterBuffer {
                 let count = wanted.min(waiting);
                 let missing = hole && !self.paused;
                 let origin = if missing { Origin::Missing } else { Origin::Quiet };
-                self.wait(origin, at, count, Some(index));
+                self.wait(at, (origin, count), Some(index), payloads);
                 at += count;
                 continue;
             }
             if self.changes_codec(index) {
                 // What is of another codec waits for a frame of its own; the delay is taken back later.
-                self.wait(Origin::Missing, at, wanted, None);
+                self.wait(at, (Origin::Missing, wanted), None, payloads);
                 break;
             }
-            let count = self.play(index, at);
+            let count = self.play(index, at, payloads);
             self.parts.add(Origin::Audio, count);
             at += count;
         }
@@ -74,8 +75,14 @@ impl JitterBuffer {
     }
 
     /// Lets time go by in which there is nothing to play. `head` is the packet behind it.
-    fn wait(&mut self, origin: Origin, at: usize, count: usize, head: Option<usize>) {
-        self.note_wait(origin, count, head);
+    fn wait(
+        &mut self,
+        at: usize,
+        (origin, count): (Origin, usize),
+        head: Option<usize>,
+        payloads: &Payloads,
+    ) {
+        self.note_wait(origin, count, head, payloads);
         let silence = silence_of(self.given);
         for sample in self.frame.iter_mut().skip(at).take(count) {
             *sample = silence;
@@ -97,7 +104,7 @@ impl JitterBuffer {
     }
 
     /// Copies what fits of the packet in the slot to the frame at `at`; returns how many samples.
-    fn play(&mut self, index: usize, at: usize) -> usize {
+    fn play(&mut self, index: usize, at: usize, payloads: &mut Payloads) -> usize {
         let Some(slot) = self.slots.get(index) else { return 0 };
         let skipped = self.sequence_at(index) - self.due;
         if skipped > 0 {
@@ -117,7 +124,7 @@ impl JitterBuffer {
             self.pause_told |= content == Content::Noise;
             self.paused = true;
             self.count_turn(0);
-            self.finish(index);
+            self.finish(index, payloads);
             return 0;
         }
         if self.read == 0 {
@@ -126,27 +133,28 @@ impl JitterBuffer {
         }
         let count = if is_packed {
             let count = units.saturating_sub(self.read).min(FRAME_BYTES - at);
-            self.note_play(index, count);
+            self.note_play(index, count, payloads);
             count
         } else {
-            self.copy(index, at)
+            self.copy(index, at, payloads)
         };
         (self.paused, self.pause_told) = (pauses, pauses);
         self.lateness.takes_out(count as u32);
         self.read += count;
         self.clock = timestamp.wrapping_add(self.read as u32);
         self.buffered = self.buffered.saturating_sub(count as u32);
-        if self.read >= units {
+        // What is not there any more, though it should be, is not waited for.
+        if self.read >= units || count == 0 {
             self.count_turn(units);
-            self.finish(index);
+            self.finish(index, payloads);
         }
         count
     }
 
-    /// Copies what lies in one piece of the packet to the frame; what lies in another comes with the next turn.
-    fn copy(&mut self, index: usize, at: usize) -> usize {
+    /// Copies what lies in one room of the packet to the frame; what lies in another comes with the next turn.
+    fn copy(&mut self, index: usize, at: usize, payloads: &Payloads) -> usize {
         let Some(slot) = self.slots.get(index) else { return 0 };
-        let source = self.pieces.part(slot, self.read);
+        let source = payloads.part(slot.place, slot.length.into(), self.read);
         let target = self.frame.get_mut(at..).unwrap_or_default();
         let count = source.len().min(target.len());
         for (sample, byte) in target.iter_mut().zip(source) {
