@@ -10,6 +10,7 @@ mod idle_memory;
 mod listeners;
 mod lone_packets;
 mod moving;
+mod phase_moves;
 mod phase_work;
 mod places;
 mod plans;
@@ -32,7 +33,6 @@ use crate::engine::media_thread::MediaId;
 use crate::engine::media_worker::ahead::TURNS_AHEAD;
 use crate::engine::media_worker::hosted::Desk;
 use crate::engine::media_worker::moving::Moved;
-use crate::engine::media_worker::phase_work::PHASE_FILL;
 use crate::engine::media_worker::phase_work::PhaseWork;
 use crate::engine::media_worker::places::Places;
 use crate::engine::os;
@@ -410,6 +410,7 @@ impl MediaThread {
         let (phase, missed) = match hosted.came_after() {
             Some(last) => {
                 hosted.rests = self.ticks_ahead(last);
+                hosted.waits.begin_again();
                 self.place_in_time(last)
             }
             None => (self.phase_work.place(|phase| self.sessions_in(phase)), 0),
@@ -503,33 +504,19 @@ impl MediaThread {
                 }
                 continue;
             }
-            let mut earlier = 0;
+            let (mut earlier, mut waits) = (0, None);
             self.with(id, |hosted, desk| {
                 hosted.tick_in_turn(desk);
                 earlier = hosted.waits.judge();
+                waits = hosted.waits.judge_again(desk.due);
             });
             self.hurry(id, earlier);
+            if let Some(waits) = &waits {
+                self.follow(id, waits);
+            }
         }
         self.desk.sleepers.wake();
         count
-    }
-
-    /// Lets the ticks of a session be `earlier` by so many phases, unless that phase is crowded.
-    fn hurry(&mut self, id: MediaId, earlier: usize) {
-        let Some(Some(hosted)) = self.slots.get_mut(usize::from(id.index)) else { return };
-        let (from, to) = (hosted.phase, (hosted.phase + PHASES - earlier % PHASES) % PHASES);
-        let all: usize = self.phases.iter().map(Vec::len).sum();
-        let crowd = PHASE_FILL + 2 * all / PHASES;
-        let Ok([left, joined]) = self.phases.get_disjoint_mut([from, to]) else { return };
-        if joined.len() >= crowd || self.phase_work.is_full(to, joined.len()) {
-            return;
-        }
-        // The places behind it in its phase had their tick already, for a phase is run from its end.
-        if let Some(at) = left.iter().position(|index| *index == id.index) {
-            left.swap_remove(at);
-            joined.push(id.index);
-            hosted.phase = to;
-        }
     }
 
     /// Leaves out ticks of all sessions. As long as there is time, they hear what came meanwhile.
@@ -580,11 +567,12 @@ mod tests {
     use crate::audio::link::link;
     use crate::engine::media_events::MediaEvents;
     use crate::engine::media_events::media_events;
+    use crate::engine::media_worker::phase_work::PHASE_FILL;
     use crate::media::pace::PHASE;
     use crate::media::pace::TICK;
-    use crate::media::pace::Waits;
     use crate::media::session::MediaSession;
     use crate::media::setup::MediaSetup;
+    use crate::media::waits::Waits;
     use crate::net::port_pool::PortChoice;
     use crate::net::port_pool::PortPool;
     use crate::rtp::packet::HEADER_BYTES;
@@ -1065,6 +1053,51 @@ mod tests {
         assert_eq!(thread.phases[0], [0], "there, too");
         thread.hurry(id, 2);
         assert_eq!(thread.phases[2], [0]);
+    }
+
+    #[test]
+    fn a_session_that_follows_its_packets_has_one_tick_in_each_period() {
+        let (mut thread, _calls) = thread_with(1, 22_022..=22_023);
+        let mut due = Moment::from_millis(100_000);
+        // Ever later, then ever earlier, by one phase each time: through the end of a period too.
+        for (wait_ms, phase) in
+            [(19, 1), (19, 2), (19, 3), (19, 0), (7, 3), (7, 2), (7, 1), (7, 0), (12, 2), (12, 0)]
+        {
+            let hosted = thread.slots[0].as_mut().expect("a session");
+            hosted.waits = Waits::for_test(due, Duration::from_millis(wait_ms));
+            let before = hosted.ticks;
+            for period in 1..=3 {
+                for phase in 0..PHASES {
+                    (thread.desk.now, thread.desk.due) = (due, due);
+                    thread.run_phase(phase);
+                    due += PHASE;
+                }
+                let hosted = thread.slots[0].as_ref().expect("a session");
+                assert_eq!(hosted.ticks, before + period, "{wait_ms} {phase}");
+            }
+            assert_eq!(thread.phases[phase], [0], "{wait_ms}");
+        }
+    }
+
+    #[test]
+    fn a_session_follows_its_packets_to_no_crowded_phase() {
+        let (mut thread, _calls) = thread_with(1, 22_024..=22_025);
+        let due = Moment::from_millis(100_000);
+        let run = |thread: &mut MediaThread, phase: usize| {
+            let hosted = thread.slots[0].as_mut().expect("a session");
+            hosted.waits = Waits::for_test(due, Duration::from_millis(19));
+            (thread.desk.now, thread.desk.due) = (due, due);
+            thread.run_phase(phase);
+        };
+        thread.phases[1] = vec![9; 2 * PHASE_FILL];
+        run(&mut thread, 0);
+        assert_eq!(thread.phases[2], [0], "the next best");
+        for phase in [0, 1, 3] {
+            thread.phases[phase] = vec![9; 10];
+            thread.phase_work.ran(phase, Duration::from_millis(4), 10);
+        }
+        run(&mut thread, 2);
+        assert_eq!(thread.phases[2], [0], "it stays where it is");
     }
 
     #[test]

@@ -14,3 +14,4 @@ pub mod source;
 pub mod speech;
 pub mod statistics;
 pub mod unpacking;
+pub mod waits;

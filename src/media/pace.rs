@@ -90,65 +90,6 @@ impl Pace {
     }
 }
 
-/// Packets after which a session's phase is judged: half a second of them.
-const PACKETS_JUDGED: u32 = 25;
-/// Of those, so many may come too late for the earlier tick: the jitter buffer bears that.
-const LATE_MAX: usize = 2;
-
-/// How long the packets of a session wait for its tick, to find the phase in which they wait least.
-///
-/// Where a tick falls in the 20 ms between two packets is chance, and all the audio is that much later.
-/// The least waits count: by so much the tick can be earlier and still find the packets. It is judged
-/// once, for a peer whose clock drifts would pay for each further move with a gap.
-#[derive(Clone, Copy, Debug)]
-pub struct Waits {
-    /// In order.
-    least: [Duration; LATE_MAX + 1],
-    packets: u32,
-    judged: bool,
-}
-
-impl Default for Waits {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-
-impl Waits {
-    /// Nothing was seen yet.
-    #[must_use]
-    pub const fn new() -> Self {
-        Self { least: [Duration::MAX; LATE_MAX + 1], packets: 0, judged: false }
-    }
-
-    /// A packet came at `arrival` and was read by the tick that was due at `due`. One that came after
-    /// that, and was found because the tick ran late, is counted as one that waited for the next.
-    pub fn note(&mut self, arrival: Moment, due: Moment) {
-        if self.judged {
-            return;
-        }
-        let after = Duration::from_nanos(arrival.since(due).as_nanos() as u64 % TICK_NANOS);
-        let mut wait = if arrival > due { TICK - after } else { due.since(arrival) };
-        for least in &mut self.least {
-            if wait < *least {
-                std::mem::swap(&mut wait, least);
-            }
-        }
-        self.packets = self.packets.saturating_add(1);
-    }
-
-    /// By how many phases the tick could be earlier, 0 to 3: once, when enough packets were seen.
-    pub fn judge(&mut self) -> usize {
-        if self.judged || self.packets < PACKETS_JUDGED {
-            return 0;
-        }
-        self.judged = true;
-        let [.., wait] = self.least;
-        (0..PHASES).rev().find(|phases| wait > PHASE * *phases as u32).unwrap_or(0)
-    }
-}
-
-const TICK_NANOS: u64 = TICK.as_nanos() as u64;
 const PHASE_NANOS: u64 = PHASE.as_nanos() as u64;
 
 #[cfg(test)]
@@ -162,51 +103,6 @@ mod tests {
                 Step::Wait(_) => return steps,
                 step => steps.push(step),
             }
-        }
-    }
-
-    /// Packets in turn so long before the due tick; less than 0: after it.
-    fn noted(before_ms: [i64; 5]) -> Waits {
-        let mut waits = Waits::new();
-        for before in before_ms.iter().cycle().take(PACKETS_JUDGED as usize) {
-            assert_eq!(waits.judge(), 0, "too early to say");
-            let arrival = Moment::from_millis((1_000 - before) as u64);
-            waits.note(arrival, Moment::from_millis(1_000));
-        }
-        waits
-    }
-
-    #[test]
-    fn a_tick_moves_once_as_far_as_the_packets_are_still_found() {
-        for (before_ms, expected) in [
-            ([19, 18, 19, 18, 17], 3),
-            ([16, 15, 16, 16, 16], 2),
-            ([11, 19, 11, 15, 12], 2),
-            ([6, 6, 6, 7, 8], 1),
-            ([5, 19, 8, 7, 6], 0),
-            // Around the tick itself: some just before it, some just after the one before.
-            ([0, 19, 1, 18, 0], 0),
-            // Found only because the tick ran late.
-            ([-3, 17, -2, 18, -25], 2),
-        ] {
-            let mut waits = noted(before_ms);
-            assert_eq!(waits.judge(), expected, "{before_ms:?}");
-            for _ in 0..100 {
-                waits.note(Moment::from_millis(981), Moment::from_millis(1_000));
-                assert_eq!(waits.judge(), 0, "judged once");
-            }
-        }
-    }
-
-    #[test]
-    fn two_late_packets_keep_no_session_where_it_is() {
-        for (late, expected) in [(2, 3), (3, 0)] {
-            let mut waits = Waits::new();
-            for packet in 0..PACKETS_JUDGED {
-                let wait = if packet < late { 1 } else { 18 };
-                waits.note(Moment::from_millis(1_000 - wait), Moment::from_millis(1_000));
-            }
-            assert_eq!(waits.judge(), expected);
         }
     }
 

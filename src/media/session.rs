@@ -73,6 +73,7 @@ mod lent;
 mod listening;
 mod look_back;
 pub(super) mod outgoing;
+mod phase;
 mod planned;
 mod reports;
 mod sending;
@@ -532,6 +533,8 @@ mod models_tests;
 mod packed_tests;
 #[cfg(test)]
 mod passed_tests;
+#[cfg(test)]
+mod phase_tests;
 #[cfg(test)]
 mod reports_tests;
 #[cfg(test)]

@@ -9,11 +9,11 @@ use crate::media::output::Port;
 use crate::media::output::Taken;
 use crate::media::output::TickOutput;
 use crate::media::pace::TICK;
-use crate::media::pace::Waits;
 use crate::media::session::LATE_TICKS_HEARD_MAX;
 use crate::media::session::MediaSession;
 use crate::media::session::Received;
 use crate::media::statistics::MediaStatistics;
+use crate::media::waits::Waits;
 use crate::net::port_pool::RtpPorts;
 use crate::net::rtp_socket::RtpSocket;
 use crate::rtp::jitter::Luggage;
@@ -153,7 +153,9 @@ impl Hosted {
         {
             reads.count(read.taken, desk);
             if read.taken == Taken::Media {
-                self.waits.note(read.at, desk.due);
+                if read.waited.is_some() {
+                    self.waits.note(read.at, desk.due);
+                }
                 if self.lone.is_last(read.waited, self.session.newest_of_ticks()) {
                     break;
                 }

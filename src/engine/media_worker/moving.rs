@@ -207,6 +207,7 @@ mod tests {
     use crate::media::listener::Listener;
     use crate::media::session::MediaSession;
     use crate::media::setup::MediaSetup;
+    use crate::media::waits::Waits;
     use crate::net::port_pool::PortChoice;
     use crate::net::port_pool::PortPool;
     use crate::rtp::packet::RtpPacket;
@@ -624,5 +625,32 @@ mod tests {
         assert_eq!(packets.len(), 5 + 4, "one for each 20 ms");
         let heard = std::iter::from_fn(|| pair.call.0.next()).count();
         assert_eq!(heard, 5 + 4, "the agent's clock went on");
+    }
+
+    #[test]
+    fn the_phase_of_a_session_is_judged_anew_at_another_thread() {
+        let mut pair = Pair::new(22_080..=22_081);
+        let waited = Duration::from_millis(19);
+        pair.now += Duration::from_secs(100);
+        pair.tick();
+        let hosted = pair.threads[0].slots[0].as_mut().expect("a session");
+        hosted.waits = Waits::for_test(pair.now, waited);
+        pair.move_over();
+        pair.tick();
+        let phases = |pair: &Pair| pair.threads[1].phases.each_ref().map(Vec::len);
+        assert_eq!((pair.taken(), phases(&pair)), ([0, 1], [1, 0, 0, 0]), "nothing is known yet");
+        let mut packets = pair.packets();
+        for _ in 0..210 {
+            let hosted = pair.threads[1].slots[0].as_mut().expect("a session");
+            hosted.waits.note(pair.now - waited, pair.now);
+            pair.tick();
+            packets.extend(pair.packets());
+        }
+        assert_eq!(phases(&pair), [0, 1, 0, 0]);
+        assert_eq!(packets.len(), 212, "one for each 20 ms");
+        for two in packets.windows(2) {
+            assert_eq!(two[1].0.wrapping_sub(two[0].0), 1, "none is missing or doubled");
+            assert_eq!(two[1].1.wrapping_sub(two[0].1), 160);
+        }
     }
 }

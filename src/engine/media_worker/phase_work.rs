@@ -49,7 +49,7 @@ impl PhaseWork {
     }
 
     /// What a phase with so many sessions takes, in ns.
-    fn work(&self, phase: usize, sessions: usize) -> u64 {
+    pub(super) fn work(&self, phase: usize, sessions: usize) -> u64 {
         let each = self.0.get(phase).copied().flatten().unwrap_or_else(|| self.usual());
         u64::from(each).saturating_mul(sessions as u64)
     }

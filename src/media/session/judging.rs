@@ -187,7 +187,7 @@ impl MediaSession {
     }
 
     /// Whether what was sent in this tick can be heard.
-    fn says(&self) -> bool {
+    pub(super) fn says(&self) -> bool {
         let mut said = [0; FRAME_SAMPLES];
         g711::decode(self.said.0, &self.said.1, &mut said);
         said.iter().any(|sample| sample.unsigned_abs() > FAINT)

@@ -3,6 +3,7 @@
 
 use crate::rtp::delay::DELAY_MS_MAX;
 use crate::rtp::delay::DelayEstimate;
+use crate::rtp::jitter::JitterBuffer;
 use crate::types::moment::Moment;
 
 /// Shortest wait that is aimed at, in ms: what the beat of a busy machine may take.
@@ -190,5 +191,13 @@ impl Size {
         self.surplus = 0;
         self.surplus_ticks = 0;
         self.settled = 0;
+    }
+}
+
+impl JitterBuffer {
+    /// Frames are given out earlier or later than every 20 ms, once: what was seen of how long packets wait holds no
+    /// longer. Of the network nothing changes.
+    pub const fn beat_moved(&mut self) {
+        self.size.forget();
     }
 }
