@@ -33,6 +33,7 @@ use crate::engine::originate::CallControl;
 use crate::engine::os;
 use crate::engine::registrar;
 use crate::engine::registry::Registry;
+use crate::engine::shard_watch;
 use crate::engine::shards::Shards;
 use crate::engine::sip_shard::ShardHandle;
 use crate::engine::source_names;
@@ -391,7 +392,7 @@ fn start_recorder(node: &NodeConfig) -> Result<(Recorder, mpsc::Receiver<Report>
     Recorder::start(dir, keys).map_err(refused)
 }
 
-/// Gives memory back, and deletes what is over its time.
+/// Gives memory back, watches who should run, and deletes what is over its time.
 fn tidy_up(
     (switch, shards): (&Arc<Switch>, &[ShardHandle]),
     database: &Database,
@@ -399,6 +400,7 @@ fn tidy_up(
 ) {
     tokio::spawn(memory::watch(Arc::clone(switch), shards.to_vec(), stopping.clone()));
     tokio::spawn(media_watch::run(switch.media.clone(), stopping.clone()));
+    tokio::spawn(shard_watch::run(shards.to_vec(), stopping.clone()));
     tokio::spawn(retention::run(database.clone(), stopping.clone()));
 }
 

@@ -20,7 +20,7 @@ pub struct Readiness {
     pub database: bool,
     /// The disk takes call records.
     pub journal: bool,
-    /// Every SIP shard runs: nobody serves the calls of one that stays down after faults again and again.
+    /// Every SIP shard runs: nobody serves the calls of one that stays down after faults again and again, or hangs.
     pub signalling: bool,
     /// A media thread runs: one that met faults again and again stays down.
     pub media: bool,

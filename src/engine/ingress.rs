@@ -4,10 +4,12 @@ use crate::clock;
 use crate::engine::let_in::LetIn;
 use crate::engine::registry::Registry;
 use crate::engine::shards::Shards;
+use crate::engine::sip_shard::ShardHandle;
 use crate::engine::switch::Ledger;
 use crate::engine::switch::Switch;
 use crate::engine::turned_away;
 use crate::engine::turned_away::DeclinedSample;
+use crate::engine::turned_away::NoRoom;
 use crate::engine::turned_away::ShedSample;
 use crate::engine::turned_away::StrangerSample;
 use crate::net::end::FlowEnd;
@@ -148,19 +150,17 @@ impl Dispatcher {
         (flow.transport.is_reliable() || answer.len() <= message.len()).then_some(answer)
     }
 
-    /// Turns a new INVITE away whose shard has no room or, not `running`, is gone; false for one within a call, which
-    /// goes on.
-    fn shed(&self, flow: Flow, message: &Bytes, running: bool) -> bool {
+    /// Turns a new INVITE away that its shard does not take; false for one within a call, which goes on.
+    fn shed(&self, flow: Flow, message: &Bytes, why: NoRoom) -> bool {
         let retry = HangupCause::Overload.retry_after_s().unwrap_or(1);
         let Some(answer) = reply::overload_reply(message, flow.remote, retry) else { return false };
-        let why = if running { "shard_queue" } else { "shard_gone" };
-        metric::labelled(Counter::SipRequestsShed, why).increment(1);
+        metric::labelled(Counter::SipRequestsShed, why.word()).increment(1);
         self.send(&flow, answer);
         let Some(gate) = self.gates.get(usize::from(flow.listener)) else { return true };
         let taken = self.shed.lock().unwrap_or_else(PoisonError::into_inner).take(clock::now());
         if let Some(left_out) = taken {
             let (ledger, of) = (self.ledger.as_ref(), (flow, message));
-            turned_away::record_shed(ledger, &gate.name, of, left_out, running);
+            turned_away::record_shed(ledger, &gate.name, of, left_out, why);
         }
         true
     }
@@ -203,7 +203,7 @@ impl Dispatcher {
             if shard.is_running() && self.let_in.has(clock::now(), invite) {
                 return metric::count(Counter::SipMessagesDropped, "repeated");
             }
-            if self.shed(flow, &message, shard.is_running()) {
+            if self.shed(flow, &message, no_room(shard)) {
                 return;
             }
         }
@@ -228,6 +228,17 @@ impl Dispatcher {
                 metric::count(Counter::SipMessagesDropped, "unreached");
             }
         }
+    }
+}
+
+/// Why a shard that is crowded takes no new call.
+fn no_room(shard: &ShardHandle) -> NoRoom {
+    if !shard.is_running() {
+        NoRoom::Gone
+    } else if shard.is_hung() {
+        NoRoom::Hung
+    } else {
+        NoRoom::Queue
     }
 }
 
@@ -293,7 +304,6 @@ mod tests {
     use crate::cdr::CallReport;
     use crate::engine::media_thread::MediaConfig;
     use crate::engine::media_thread::MediaEngine;
-    use crate::engine::sip_shard::ShardHandle;
     use crate::engine::speech::Speech;
     use crate::engine::switch::Written;
     use crate::engine::trace::TraceLimits;
@@ -583,6 +593,35 @@ mod tests {
         let decision = record.decision.to_string();
         let fault = "its SIP shard is down after faults of ours again and again; the node must be restarted";
         assert!(decision.contains(fault) && !decision.contains("full"), "{decision}");
+    }
+
+    #[test]
+    fn a_new_call_for_a_shard_that_hangs_is_told_to_go_elsewhere_until_it_goes_on() {
+        let ledger = Arc::new(Ledgered::default());
+        let switch = switch(&ledger);
+        let (shard, _take) = ShardHandle::by_hand();
+        let shards = Shards::new(vec![shard.clone()]);
+        let dispatcher = Dispatcher::new(&switch, vec![gate(Stranger::Silence)], shards);
+        let flow = flow("192.0.2.1:5060", Transport::Udp);
+        let recorder = PrometheusBuilder::new().build_recorder();
+        metrics::with_local_recorder(&recorder, || {
+            shard.set_hung(true);
+            dispatcher.receive(flow, another_invite(1));
+            // What belongs to its calls waits: it may go on.
+            let bye = b"BYE sip:h SIP/2.0\r\nCall-ID: x\r\n\r\n";
+            dispatcher.receive(flow, Bytes::from_static(bye));
+            assert_eq!(shard.queued(), 1);
+            shard.set_hung(false);
+            dispatcher.receive(flow, another_invite(2));
+            assert_eq!(shard.queued(), 2);
+        });
+        let counted = recorder.handle().render();
+        assert!(counted.contains("sip_requests_shed_total{why=\"shard_hung\"} 1"), "{counted}");
+        let records = ledger.0.lock().expect("not poisoned");
+        let record = records.first().expect("a record");
+        assert_eq!((record.status, records.len()), (Some(503), 1));
+        let decision = record.decision.to_string();
+        assert!(decision.contains("its SIP shard hangs"), "{decision}");
     }
 
     /// The INVITE of a call of its own.

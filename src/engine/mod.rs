@@ -36,6 +36,7 @@ pub mod registrar;
 pub mod registry;
 mod replacement;
 mod script_task;
+pub mod shard_watch;
 pub mod shards;
 pub mod sip_shard;
 pub mod source_names;

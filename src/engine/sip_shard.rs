@@ -161,8 +161,7 @@ impl Shard {
         (arrivals, commands): (mpsc::Sender<Arrival>, mpsc::Sender<Order>),
     ) -> Self {
         let (gauges_in, gauges) = watch::channel(Gauges::default());
-        let trace = ShardTrace::new(switch.trace);
-        let handle = ShardHandle { arrivals, commands, gauges, trace };
+        let handle = ShardHandle::new((arrivals, commands), gauges, switch.trace);
         Self::with(switch, Endpoint::new(config), (handle, gauges_in))
     }
 
@@ -231,6 +230,7 @@ impl Shard {
                 }
                 else => return,
             }
+            self.handle.note_turn();
             let gauges = self.endpoint.gauges();
             // Who wants to know looks: nobody waits for it, and to tell that costs more than the rest. But tests do.
             self.gauges.send_if_modified(|shown| {
@@ -297,6 +297,7 @@ impl Shard {
                 self.turn(Input::Command(Command::Hangup { dialog, cause }));
             }
             Order::Found(found) => self.found(*found),
+            Order::Turn => {}
             Order::Request { mut request, answer } => {
                 request.token = self.token();
                 self.requests.insert(request.token, answer);

@@ -139,14 +139,14 @@ impl Switch {
         Some(shard)
     }
 
-    /// A new Call-ID, and the shard it belongs to, which is one that runs: of what one that is gone is told nothing
-    /// comes, and the peer would count as silent. `None` before shards run, and when none does.
+    /// A new Call-ID, and the shard it belongs to, which is one that runs: of what one that is gone, or hangs, is told
+    /// nothing comes, and the peer would count as silent. `None` before shards run, and when none does.
     pub(super) fn new_call_id(&self) -> Option<(FieldValue, ShardHandle)> {
         let shards = self.shards.get()?;
         (0..CALL_IDS_MAX).find_map(|_| {
             let call_id = FieldValue::new(&clock::new_uuid().to_string()).ok()?;
             let shard = shards.of_call_id(call_id.as_ref())?;
-            shard.is_running().then(|| (call_id, shard.clone()))
+            shard.serves().then(|| (call_id, shard.clone()))
         })
     }
 
@@ -212,7 +212,6 @@ pub(in crate::engine) mod tests {
     use crate::types::reach::Reach;
     use std::ops::RangeInclusive;
     use std::path::Path;
-    use std::time::Duration;
 
     /// A switch that listens nowhere, and whose calls are told to `ledger`.
     pub(in crate::engine) fn idle(ledger: Arc<dyn Ledger>, ports: RangeInclusive<u16>) -> Switch {
@@ -232,7 +231,7 @@ pub(in crate::engine) mod tests {
             dns: Dns::of_system(DnsLimits::default()),
             roots: TrustRoots::native(),
             listeners: Vec::new(),
-            trace: TraceLimits { shard_bytes_max: 0, life: Duration::ZERO },
+            trace: TraceLimits::NONE,
             sampling: None,
             shards: OnceLock::new(),
         }
@@ -255,16 +254,20 @@ pub(in crate::engine) mod tests {
         assert!(switch.new_call_id().is_none(), "there is no shard yet");
         let (first, in_first) = ShardHandle::by_hand();
         let (second, in_second) = ShardHandle::by_hand();
-        switch.shards.set(Shards::new(vec![first, second])).unwrap();
+        let (third, _hangs) = ShardHandle::by_hand();
+        third.set_hung(true);
+        switch.shards.set(Shards::new(vec![first, second, third.clone()])).unwrap();
         drop(in_first);
         for _ in 0..100 {
             let (call_id, shard) = switch.new_call_id().expect("the second runs");
-            assert!(shard.is_running());
+            assert!(shard.serves());
             let own = switch.shards.get().and_then(|all| all.of_call_id(call_id.as_ref()));
-            assert!(own.is_some_and(ShardHandle::is_running), "what is answered finds it");
+            assert!(own.is_some_and(ShardHandle::serves), "what is answered finds it");
         }
         drop(in_second);
         assert!(switch.new_call_id().is_none(), "none runs");
+        third.set_hung(false);
+        assert!(switch.new_call_id().is_some(), "it goes on");
     }
 
     fn listener(name: &str, bind: &str, transports: &[Transport]) -> Arc<SwitchListener> {

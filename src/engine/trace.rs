@@ -34,6 +34,12 @@ pub struct TraceLimits {
     pub life: Duration,
 }
 
+#[cfg(test)]
+impl TraceLimits {
+    /// Nothing is kept.
+    pub(super) const NONE: Self = Self { shard_bytes_max: 0, life: Duration::ZERO };
+}
+
 /// The book of one shard. The shard alone writes; a lock is held for one message, or for one call's
 /// copy.
 #[derive(Clone, Debug)]

@@ -199,22 +199,53 @@ impl StrangerSample {
     }
 }
 
-/// Records an INVITE that was turned away with 503 for its shard: the queue of that is full or, where it is not
-/// `running`, nobody serves it any more.
+/// Why a shard takes no new call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum NoRoom {
+    /// Its queue is full.
+    Queue,
+    /// It hangs: nobody serves it while that lasts.
+    Hung,
+    /// It is down: nobody serves it any more.
+    Gone,
+}
+
+impl NoRoom {
+    /// As it is counted.
+    pub(super) const fn word(self) -> &'static str {
+        match self {
+            Self::Queue => "shard_queue",
+            Self::Hung => "shard_hung",
+            Self::Gone => "shard_gone",
+        }
+    }
+
+    /// As a record says it.
+    const fn step(self) -> (&'static str, &'static str) {
+        match self {
+            Self::Queue => ("queue", "the queue of its SIP shard is full: turned away unread"),
+            Self::Hung => {
+                ("shard", "its SIP shard hangs; where that lasts the node must be restarted")
+            }
+            Self::Gone => (
+                "shard",
+                "its SIP shard is down after faults of ours again and again; the node must be restarted",
+            ),
+        }
+    }
+}
+
+/// Records an INVITE that was turned away with 503, as its shard took no new call.
 pub(super) fn record_shed(
     ledger: &dyn Ledger,
     listener: &ListenerName,
     (flow, message): (Flow, &Bytes),
     left_out: u64,
-    running: bool,
+    why: NoRoom,
 ) {
     let mut decision = begin(listener, flow);
-    if running {
-        decision.note("queue", "the queue of its SIP shard is full: turned away unread");
-    } else {
-        let fault = "its SIP shard is down after faults of ours again and again; the node must be restarted";
-        decision.note("shard", fault);
-    }
+    let (step, fault) = why.step();
+    decision.note(step, fault);
     if left_out > 0 {
         decision.note("left_out", format!("{left_out} more since the last such record"));
     }

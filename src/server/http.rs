@@ -110,7 +110,7 @@ impl Gauged {
             routing: self.follow.is_in_step() || !self.switch.table.load().is_empty(),
             database: self.follow.is_in_step(),
             journal: !self.health.disk_refuses(),
-            signalling: self.shards.iter().all(ShardHandle::is_running),
+            signalling: self.shards.iter().all(ShardHandle::serves),
             media: self.switch.media.runs(),
             calls: self.switch.registry.live(),
         }

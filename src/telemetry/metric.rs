@@ -124,6 +124,7 @@ metrics_table! {
         SipDialogs, "sip_dialogs", "", "SIP dialogs in memory.";
         SipShardQueue, "sip_shard_queue_messages", "", "SIP messages waiting for the busiest shard.";
         SipShardsDown, "sip_shards_down", "", "SIP shards that met faults again and again, and take no calls before a restart.";
+        SipShardsHung, "sip_shards_hung", "", "SIP shards that have done nothing for 2 s: nobody serves their calls, and new ones for them get 503.";
         Gateways, "gateways", "state", "Gateways of trunks that call out: ready, trial, cooling, throttled, down, disabled.";
         TrunksRegistering, "trunk_registrations", "state", "Trunks that register with their carrier: registering, registered, failed.";
         MediaSessions, "media_sessions", "", "Media sessions in progress.";

@@ -47,6 +47,7 @@ impl About {
                 return invite.call_id.clone().map_or(Self::Nobody, Self::Call);
             }
             Order::Request { .. } => return Self::Request,
+            Order::Turn => return Self::Nobody,
         };
         dialog.map_or(Self::Nobody, Self::Dialog)
     }

@@ -5,6 +5,7 @@ use crate::engine::mailbox;
 use crate::engine::sip_shard::CallLeg;
 use crate::engine::sip_shard::searches::Found;
 use crate::engine::trace::ShardTrace;
+use crate::engine::trace::TraceLimits;
 use crate::routing::trunk::Trunk;
 use crate::sip::endpoint::config::Gauges;
 use crate::sip::endpoint::event::Command;
@@ -26,6 +27,9 @@ use crate::types::moment::Moment;
 use bytes::Bytes;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
@@ -67,6 +71,8 @@ pub(super) enum Order {
     LetGo { dialog: DialogId, cause: HangupCause },
     /// Take what a search for a next hop came to.
     Found(Box<Found>),
+    /// Nothing: that it turns is enough.
+    Turn,
     /// Send a request outside dialogs.
     Request { request: Box<OutboundRequest>, answer: oneshot::Sender<RequestAnswer> },
 }
@@ -89,6 +95,16 @@ pub struct ShardHandle {
     pub(super) commands: mpsc::Sender<Order>,
     pub(super) gauges: watch::Receiver<Gauges>,
     pub(super) trace: ShardTrace,
+    pulse: Arc<Pulse>,
+}
+
+/// By which it is seen that a shard runs, in all of its lives.
+#[derive(Debug, Default)]
+struct Pulse {
+    /// Those that it has made.
+    turns: AtomicU64,
+    /// Whether it has made none for too long.
+    is_hung: AtomicBool,
 }
 
 /// The shard is down or its queue is full.
@@ -114,12 +130,23 @@ impl Overheard {
             | Order::TakeOver { .. }
             | Order::Find { .. }
             | Order::LetGo { .. }
+            | Order::Turn
             | Order::Found(_) => None,
         }
     }
 }
 
 impl ShardHandle {
+    /// One by which these queues are reached.
+    pub(super) fn new(
+        (arrivals, commands): (mpsc::Sender<Arrival>, mpsc::Sender<Order>),
+        gauges: watch::Receiver<Gauges>,
+        trace: TraceLimits,
+    ) -> Self {
+        let (trace, pulse) = (ShardTrace::new(trace), Arc::default());
+        Self { arrivals, commands, gauges, trace, pulse }
+    }
+
     /// Hands a message to the shard, with the place of the Call-ID by which that was chosen.
     ///
     /// # Errors
@@ -159,10 +186,44 @@ impl ShardHandle {
         !self.arrivals.is_closed()
     }
 
-    /// True where new calls are answered 503 without state: above the mark of its queue, and once the shard is down.
+    /// True while the shard, which runs, has done nothing for some seconds.
+    #[must_use]
+    pub fn is_hung(&self) -> bool {
+        self.pulse.is_hung.load(Ordering::Relaxed)
+    }
+
+    /// False where nobody serves the shard's share of the calls: it is down, or hangs.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        self.is_running() && !self.is_hung()
+    }
+
+    /// Has everybody know whether the shard hangs. Gives what they knew before.
+    pub(in crate::engine) fn set_hung(&self, is_hung: bool) -> bool {
+        self.pulse.is_hung.swap(is_hung, Ordering::Relaxed)
+    }
+
+    /// How many turns the shard has made.
+    pub(in crate::engine) fn turns(&self) -> u64 {
+        self.pulse.turns.load(Ordering::Relaxed)
+    }
+
+    /// One more turn is made.
+    pub(in crate::engine) fn note_turn(&self) {
+        self.pulse.turns.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Has the shard turn soon, if it can.
+    pub(in crate::engine) fn ask_to_turn(&self) {
+        // One whose queue is full has enough to do.
+        drop(self.commands.try_send(Order::Turn));
+    }
+
+    /// True where new calls are answered 503 without state: above the mark of its queue, and where the shard is down
+    /// or hangs.
     #[must_use]
     pub fn is_crowded(&self) -> bool {
-        !self.is_running() || self.queued() > SIP_SHARD_QUEUE_HIGH
+        !self.serves() || self.queued() > SIP_SHARD_QUEUE_HIGH
     }
 
     /// Messages that wait for the shard.
@@ -178,11 +239,7 @@ impl ShardHandle {
         let (arrivals, kept) = mpsc::channel(SIP_SHARD_QUEUE_MAX);
         let (commands, kept_too) = mpsc::channel(1);
         let (gauges_in, gauges) = watch::channel(Gauges::default());
-        let none = crate::engine::trace::TraceLimits {
-            shard_bytes_max: 0,
-            life: std::time::Duration::ZERO,
-        };
-        let handle = Self { arrivals, commands, gauges, trace: ShardTrace::new(none) };
+        let handle = Self::new((arrivals, commands), gauges, TraceLimits::NONE);
         while handle.queued() < most
             && handle.arrivals.try_send(Arrival::FlowClosed(FlowId(0))).is_ok()
         {}
@@ -195,11 +252,7 @@ impl ShardHandle {
         let (arrivals, mut queue) = mpsc::channel(SIP_SHARD_QUEUE_MAX);
         let (commands, kept) = mpsc::channel(1);
         let (gauges_in, gauges) = watch::channel(Gauges::default());
-        let none = crate::engine::trace::TraceLimits {
-            shard_bytes_max: 0,
-            life: std::time::Duration::ZERO,
-        };
-        let handle = Self { arrivals, commands, gauges, trace: ShardTrace::new(none) };
+        let handle = Self::new((arrivals, commands), gauges, TraceLimits::NONE);
         let take = move |most: usize| {
             let _open = (&kept, &gauges_in);
             (0..most).take_while(|_| queue.try_recv().is_ok()).count()
@@ -213,11 +266,7 @@ impl ShardHandle {
         let (arrivals, kept) = mpsc::channel(1);
         let (commands, orders) = mpsc::channel(COMMANDS_MAX);
         let (gauges_in, gauges) = watch::channel(Gauges::default());
-        let none = crate::engine::trace::TraceLimits {
-            shard_bytes_max: 0,
-            life: std::time::Duration::ZERO,
-        };
-        let handle = Self { arrivals, commands, gauges, trace: ShardTrace::new(none) };
+        let handle = Self::new((arrivals, commands), gauges, TraceLimits::NONE);
         (handle, Overheard { orders, _kept: (kept, gauges_in) })
     }
 
@@ -310,18 +359,15 @@ impl ShardHandle {
 mod tests {
     use super::*;
     use crate::engine::shards::Shards;
-    use crate::engine::trace::TraceLimits;
     use crate::sip::message::peek::call_id_of;
     use crate::types::transport::Transport;
     use std::collections::HashMap;
-    use std::time::Duration;
 
     fn listening() -> (ShardHandle, mpsc::Receiver<Arrival>, impl Sized) {
         let (arrivals, heard) = mpsc::channel(SIP_SHARD_QUEUE_MAX);
         let (commands, kept) = mpsc::channel(1);
         let (gauges_in, gauges) = watch::channel(Gauges::default());
-        let none = TraceLimits { shard_bytes_max: 0, life: Duration::ZERO };
-        let handle = ShardHandle { arrivals, commands, gauges, trace: ShardTrace::new(none) };
+        let handle = ShardHandle::new((arrivals, commands), gauges, TraceLimits::NONE);
         (handle, heard, (kept, gauges_in))
     }
 

@@ -277,6 +277,10 @@ pub(super) mod tests {
             Self { switch, peer, shard, trunk, recorded, listener, streams, _draining: draining_in }
         }
 
+        pub(in crate::engine) const fn shard(&self) -> &ShardHandle {
+            &self.shard
+        }
+
         /// Ends a life of the shard: it tells somebody what it holds, at the end of a turn, and cannot.
         pub(in crate::engine) async fn strike(&self) {
             let mut gauges = self.shard.gauges.clone();
