@@ -165,6 +165,15 @@ impl Dispatcher {
         true
     }
 
+    /// Tells a peer that what it speaks of ended with its shard, since nobody else does.
+    fn answer_for_gone(&self, flow: &Flow, message: &Bytes) {
+        metric::count(Counter::SipMessagesDropped, "shard_gone");
+        let retry = HangupCause::Overload.retry_after_s().unwrap_or(1);
+        if let Some(answer) = reply::gone_reply(message, flow.remote, retry) {
+            self.send(flow, answer);
+        }
+    }
+
     fn send(&self, flow: &Flow, answer: Bytes) {
         if self.flows.send(flow, answer).is_err() {
             metric::labelled(Counter::SipMessagesUnsent, "flow").increment(1);
@@ -206,6 +215,9 @@ impl Dispatcher {
             if self.shed(flow, &message, no_room(shard)) {
                 return;
             }
+        }
+        if !shard.is_running() {
+            return self.answer_for_gone(&flow, &message);
         }
         if shard.receive(flow, message, call_id).is_err() {
             return metric::count(Counter::SipMessagesDropped, "shard_queue");

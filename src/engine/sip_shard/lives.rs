@@ -576,6 +576,14 @@ pub(super) mod tests {
         node.shard.command(Command::AcceptRefer { dialog: DialogId(0) }).await;
         node.asks("INVITE", "call-in", "").await;
         node.hears("SIP/2.0 503", "call-in").await;
+        // Who has not heard that its call is over learns it from the answer to what it says.
+        node.asks("BYE", "call-0-", ";tag=x").await;
+        node.hears("SIP/2.0 481", "CSeq: 7 BYE").await;
+        node.asks("OPTIONS", "call-probe", "").await;
+        node.hears("SIP/2.0 503", "CSeq: 7 OPTIONS").await;
+        let counted = recorder.handle().render();
+        let dropped = "sip_messages_dropped_total{why=\"shard_gone\"} 2";
+        assert!(counted.contains(dropped), "{counted}");
         let records = node.recorded.0.lock().unwrap();
         let record = records.last().expect("a record");
         assert_eq!((record.status, record.cause), (Some(503), Some(HangupCause::Overload)));

@@ -110,11 +110,32 @@ pub fn overload_reply(datagram: &[u8], source: SocketAddr, retry_after_s: u32) -
     if request.method != Method::Invite || request.headers.to().tag().is_some() {
         return None;
     }
-    let mut writer = stateless(&request, source, HangupCause::Overload);
+    Some(overloaded(&request, source, retry_after_s))
+}
+
+/// The answer to any request but ACK where nobody is left who knows of its dialog: 481 within one and to a CANCEL
+/// (RFC 3261 §12.2.2, §9.2), so that the peer ends what we cannot; to any other the 503 of [`overload_reply`].
+///
+/// `None` for everything else, and what cannot be parsed.
+#[must_use]
+pub fn gone_reply(datagram: &[u8], source: SocketAddr, retry_after_s: u32) -> Option<Bytes> {
+    match peek::first_line(datagram) {
+        FirstLine::Invite | FirstLine::Request => {}
+        FirstLine::Ack | FirstLine::Response | FirstLine::Nothing => return None,
+    }
+    let request = request_of(datagram)?;
+    if request.headers.to().tag().is_some() || request.method == Method::Cancel {
+        return Some(stateless(&request, source, HangupCause::UnknownDialog).finish());
+    }
+    Some(overloaded(&request, source, retry_after_s))
+}
+
+fn overloaded(request: &Request, source: SocketAddr, retry_after_s: u32) -> Bytes {
+    let mut writer = stateless(request, source, HangupCause::Overload);
     let after =
         RetryAfter::spread(retry_after_s, stateless_tag(request.headers.table()).as_bytes());
     writer.number(HeaderName::RetryAfter, after.delay_s);
-    Some(writer.finish())
+    writer.finish()
 }
 
 /// Whether this may be an INVITE that begins a dialog: one of a dialog can be read and says so.
@@ -182,6 +203,27 @@ mod tests {
         assert_eq!(reply(text("BYE", "<sip:c@d>;tag=2")), None);
         assert_eq!(reply(text("OPTIONS", "<sip:c@d>")), None);
         assert_eq!(reply("INVITE sip:c@d SIP/2.0\r\n\r\n".to_owned()), None);
+    }
+
+    #[test]
+    fn who_speaks_of_a_dialog_that_nobody_knows_gets_481_and_any_other_503() {
+        let status = |method: &str, to: &str| {
+            let answer = gone_reply(text(method, to).as_bytes(), source(), 2)?;
+            let Ok(Message::Response(response)) = parse(answer) else { panic!("must parse") };
+            let after = response.headers.retry_after().unwrap();
+            assert_eq!(after.is_some(), response.status == 503);
+            Some(response.status)
+        };
+        for method in ["BYE", "INVITE", "UPDATE", "OPTIONS"] {
+            assert_eq!(status(method, "<sip:c@d>;tag=2"), Some(481), "{method}");
+        }
+        assert_eq!(status("CANCEL", "<sip:c@d>"), Some(481));
+        for method in ["INVITE", "OPTIONS", "REGISTER"] {
+            assert_eq!(status(method, "<sip:c@d>"), Some(503), "{method}");
+        }
+        assert_eq!(status("ACK", "<sip:c@d>;tag=2"), None);
+        let response = b"SIP/2.0 200 OK\r\n\r\n";
+        assert_eq!(gone_reply(response, source(), 2), None);
     }
 
     #[test]
