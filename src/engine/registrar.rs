@@ -237,9 +237,11 @@ impl Registering {
     }
 
     fn asked(&mut self, asked: Asked) -> Next {
-        let Asked { response, flow, expected, memory } = asked;
+        let Asked { is_unasked, response, flow, expected, memory } = asked;
         self.asker.learn(memory, flow);
-        let Some(response) = response else { return self.apply(&Input::Unanswered) };
+        let Some(response) = response else {
+            return self.apply(if is_unasked { &Input::Unasked } else { &Input::Unanswered });
+        };
         self.status = Some(response.status);
         if (200..300).contains(&response.status) {
             self.flow = flow;

@@ -37,6 +37,8 @@ pub enum Input<'a> {
     Answered(&'a Response),
     /// The last request had no answer, or could not be sent.
     Unanswered,
+    /// The last request was not sent, for want of room on our side: that says nothing of the registrar.
+    Unasked,
     /// The connection over which the binding was made is gone: what was bound to it cannot be reached.
     FlowLost,
     /// The trunk is going: the binding shall be taken away.
@@ -123,6 +125,8 @@ const RETRY: Duration = Duration::from_secs(60);
 const REFRESH_MIN: Duration = Duration::from_secs(5);
 /// A connection that closes sooner after it bound us is a failure: it is not made anew at once.
 const FLOW_LIFE_MIN: Duration = Duration::from_secs(30);
+/// Who finds no room on our side asks again after this time to twice that.
+const ROOM_WAIT: Duration = Duration::from_secs(5);
 /// Retries are spread by this share, in percent, so that trunks do not fall into step.
 const JITTER_PERCENT: u64 = 20;
 
@@ -191,6 +195,7 @@ impl Registration {
             }
             Input::Answered(_)
             | Input::Unanswered
+            | Input::Unasked
             | Input::FlowLost
             | Input::Stopped
             | Input::DeadlineReached => (),
@@ -210,6 +215,7 @@ impl Registration {
             | Input::Started
             | Input::Answered(_)
             | Input::Unanswered
+            | Input::Unasked
             | Input::FlowLost => (),
         }
     }
@@ -246,6 +252,7 @@ impl Registration {
                 let wait = self.next_retry();
                 self.fail(now, None, wait, out);
             }
+            Input::Unasked => self.wait_for_room(now, out),
             Input::FlowLost => {
                 self.until = None;
                 let wait = self.next_retry();
@@ -281,14 +288,20 @@ impl Registration {
                 self.ask(out);
             }
             Input::Stopped => self.remove(now, out),
-            Input::DeadlineReached | Input::Started | Input::Answered(_) | Input::Unanswered => (),
+            Input::DeadlineReached
+            | Input::Started
+            | Input::Answered(_)
+            | Input::Unanswered
+            | Input::Unasked => (),
         }
     }
 
     fn in_removing(&mut self, input: &Input<'_>, out: &mut Vec<Output>) {
         match input {
             // Whatever it said: the binding ends by itself if it still stands.
-            Input::Answered(_) | Input::Unanswered | Input::FlowLost => self.finish(out),
+            Input::Answered(_) | Input::Unanswered | Input::Unasked | Input::FlowLost => {
+                self.finish(out);
+            }
             Input::Started | Input::Stopped | Input::DeadlineReached => (),
         }
     }
@@ -322,6 +335,16 @@ impl Registration {
         if !self.is_bound(now) {
             self.until = None;
             out.push(Output::Changed(Standing::Failed { status, retry_at }));
+        }
+    }
+
+    /// The next try, soon: what was not asked has not failed.
+    fn wait_for_room(&mut self, now: Moment, out: &mut Vec<Output>) {
+        let spread = u64::try_from(ROOM_WAIT.as_millis()).unwrap_or(u64::MAX);
+        let wait = ROOM_WAIT + Duration::from_millis(self.random.below(spread));
+        self.state = State::Waiting { at: now + wait };
+        if self.until.take_if(|until| *until <= now).is_some() {
+            out.push(Output::Changed(Standing::Registering));
         }
     }
 

@@ -15,6 +15,7 @@ use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::outbound::OutboundRequest;
 use crate::sip::endpoint::told::RequestAnswer;
 use crate::sip::endpoint::told::RequestOutcome;
+use crate::sip::locate::LocateError;
 use crate::sip::locate::Target;
 use crate::sip::message::Response;
 use crate::sip::message::field::FieldValue;
@@ -59,6 +60,8 @@ pub(super) struct Memory {
 
 /// What became of a request.
 pub(super) struct Asked {
+    /// None was asked, as DNS was not for want of room on our side.
+    pub(super) is_unasked: bool,
     /// `None`: no address answered.
     pub(super) response: Option<Arc<Response>>,
     /// By what it was answered.
@@ -66,6 +69,10 @@ pub(super) struct Asked {
     pub(super) expected: Option<SourceGuard>,
     pub(super) memory: Memory,
 }
+
+/// DNS was not asked: too many questions are under way already.
+#[derive(Debug)]
+struct NoRoom;
 
 impl Asker {
     /// `None` before shards run, and when none does.
@@ -98,10 +105,10 @@ impl Asker {
         self.clone().run(expires_s)
     }
 
-    /// Goes on by another shard where its own is gone, which would send nothing. The registrar takes another Call-ID as
+    /// Goes on by another shard where its own is gone or hangs, which would send nothing. The registrar takes another Call-ID as
     /// from a client that began anew, and the binding, which is that of the same Contact, is taken over (RFC 3261 §10.3).
     fn leave_ended_shard(&mut self) {
-        if self.shard.is_running() {
+        if self.shard.serves() {
             return;
         }
         if let Some((call_id, shard)) = self.switch.new_call_id() {
@@ -110,7 +117,10 @@ impl Asker {
     }
 
     async fn run(mut self, expires_s: u32) -> Asked {
-        let targets = self.targets().await;
+        let targets = match self.targets().await {
+            Ok(targets) => targets,
+            Err(NoRoom) => return Asked { is_unasked: true, ..self.over(Default::default()) },
+        };
         let patience = if expires_s == 0 { REMOVE_PATIENCE } else { PATIENCE };
         let mut unwilling = None;
         let count = targets.len();
@@ -135,25 +145,29 @@ impl Asker {
         self,
         (response, flow, expected): (Option<Arc<Response>>, Option<Flow>, Option<SourceGuard>),
     ) -> Asked {
-        Asked { response, flow, expected, memory: self.memory }
+        Asked { is_unasked: false, response, flow, expected, memory: self.memory }
     }
 
     /// The addresses to ask, in order.
-    async fn targets(&self) -> Vec<Target> {
+    async fn targets(&self) -> Result<Vec<Target>, NoRoom> {
         let any = [Transport::Udp, Transport::Tcp];
         let search = way::uri_search(self.terms.registration.next_hop(), &any);
         let found = match search {
             Ok(search) => way::locate(&self.switch.dns, self.terms.path.is_tenants, search).await,
             Err(error) => Err(error),
         };
-        let mut targets = found.unwrap_or_else(|error| {
-            tracing::info!(%error, "a registrar cannot be located");
-            Vec::new()
-        });
-        targets = way::permitted(&self.switch.roots, &self.terms.path, targets);
+        let found = match found {
+            Ok(found) => found,
+            Err(LocateError::TooMany) => return Err(NoRoom),
+            Err(error) => {
+                tracing::info!(%error, "a registrar cannot be located");
+                Vec::new()
+            }
+        };
+        let mut targets = way::permitted(&self.switch.roots, &self.terms.path, found);
         targets.sort_by_key(|target| Some(target.address) != self.known);
         targets.truncate(ADDRESSES_MAX);
-        targets
+        Ok(targets)
     }
 
     async fn at(
@@ -256,6 +270,8 @@ pub(crate) fn digest_client(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::registrar::Next;
+    use crate::engine::registrar::Registering;
     use crate::engine::shards::Shards;
     use crate::engine::sip_shard::lives::Node;
     use crate::engine::sip_shard::lives::answer;
@@ -263,7 +279,12 @@ mod tests {
     use crate::engine::switch::tests::Nobody;
     use crate::engine::switch::tests::idle;
     use crate::net::dns::tests::Server;
+    use crate::routing::trunk::Trunk;
     use crate::routing::trunk::TrunkPath;
+    use crate::sip::register::Input;
+    use crate::sip::register::Standing;
+    use crate::types::id::TrunkId;
+    use uuid::Uuid;
 
     fn terms() -> Terms {
         let registration = TrunkRegistration {
@@ -301,6 +322,33 @@ mod tests {
         let second = asker.call_id.clone();
         drop(asker.ask(0));
         assert_eq!(asker.call_id, second);
+    }
+
+    #[tokio::test]
+    async fn a_registrar_that_was_not_asked_as_tenants_have_no_room_has_not_failed() {
+        let server = Server::start().await;
+        let mut switch = idle(Arc::new(Nobody), 22_404..=22_407);
+        switch.dns = server.dns_of_the_operator();
+        let switch = Arc::new(switch);
+        let (runs, _take) = ShardHandle::by_hand();
+        switch.shards.set(Shards::new(vec![runs])).unwrap();
+        let trunk = Trunk::new(TrunkId::from_uuid(Uuid::from_u128(1)), "t", Vec::new());
+        for is_tenants in [true, false] {
+            let mut terms = terms();
+            terms.path.is_tenants = is_tenants;
+            let registering = Registering::new(&switch, &trunk, terms, Duration::ZERO);
+            let mut registering = registering.expect("a shard");
+            registering.apply(&Input::Started);
+            let Next::Ask(expires_s) = registering.apply(&Input::DeadlineReached) else {
+                panic!("it is due")
+            };
+            let asked = registering.asker.ask(expires_s).await;
+            assert!(matches!(registering.asked(asked), Next::Wait));
+            // The name that the operator's has is none: that is a failure.
+            let has_failed = matches!(registering.standing, Standing::Failed { .. });
+            assert_eq!(has_failed, !is_tenants, "{:?}", registering.standing);
+            assert!(registering.core.next_request().is_some());
+        }
     }
 
     #[tokio::test]

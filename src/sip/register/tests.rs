@@ -233,6 +233,30 @@ fn a_binding_is_used_until_its_end_when_the_refresh_fails() {
 }
 
 #[test]
+fn what_was_not_asked_is_asked_soon_and_is_no_failure() {
+    let mut run = Run::started();
+    // However often that is so, no binding that stands is given up, nor one that is not there.
+    for _ in 0..10 {
+        assert_eq!(run.input(&Input::Unasked), []);
+        assert!((5..10).contains(&run.wait()));
+        assert_eq!(run.input(&Input::DeadlineReached), [Output::Register { expires_s: 3600 }]);
+    }
+    // The waits after failures begin with the first one.
+    run.input(&Input::Unanswered);
+    assert!((30..=36).contains(&run.wait()));
+    run.input(&Input::DeadlineReached);
+    run.answer(200, "Expires: 100\r\n");
+    assert_eq!(run.wait(), 80);
+    run.input(&Input::DeadlineReached);
+    assert_eq!(run.input(&Input::Unasked), []);
+    assert!(run.registration.is_bound(run.now));
+    run.wait();
+    run.input(&Input::DeadlineReached);
+    run.now += Duration::from_secs(20);
+    assert_eq!(run.input(&Input::Unasked), [Output::Changed(Standing::Registering)], "it ended");
+}
+
+#[test]
 fn a_binding_that_ends_while_its_refresh_is_unanswered_is_shown_as_ended() {
     let mut run = Run::started();
     run.answer(200, "Expires: 60\r\n");
@@ -296,7 +320,9 @@ fn a_registrar_that_binds_and_closes_is_not_hammered() {
 
 #[test]
 fn a_stop_takes_the_binding_away_and_waits_for_no_success() {
-    for end in [Input::Unanswered, Input::FlowLost, Input::Answered(&response(500, ""))] {
+    for end in
+        [Input::Unanswered, Input::Unasked, Input::FlowLost, Input::Answered(&response(500, ""))]
+    {
         let mut run = Run::started();
         run.answer(200, "");
         assert_eq!(run.input(&Input::Stopped), [Output::Register { expires_s: 0 }]);
@@ -329,7 +355,7 @@ fn many_trunks_start_spread_over_the_time_given() {
 proptest! {
     #[test]
     fn whatever_happens_it_asks_one_thing_at_a_time_and_not_too_often(
-        inputs in proptest::collection::vec((0_u8..8, 0_u32..100_000), 1..60),
+        inputs in proptest::collection::vec((0_u8..9, 0_u32..100_000), 1..60),
         forbidden_retry_s in 0_u64..1_000,
     ) {
         let forbidden_retry = Duration::from_secs(forbidden_retry_s);
@@ -346,9 +372,10 @@ proptest! {
                 2 if outstanding => Input::Answered(&failed),
                 3 if outstanding => Input::Unanswered,
                 4 => Input::FlowLost,
+                5 if outstanding => Input::Unasked,
                 _ => Input::DeadlineReached,
             };
-            let answered = matches!(input, Input::Answered(_) | Input::Unanswered);
+            let answered = matches!(input, Input::Answered(_) | Input::Unanswered | Input::Unasked);
             let out = run.input(&input);
             let asked = out.iter().filter(|out| matches!(out, Output::Register { .. })).count();
             prop_assert!(asked <= 1);
