@@ -226,7 +226,7 @@ async fn ask(switch: &Arc<Switch>, key: &GatewayKey) -> Option<Result<Said, Unse
         return Some(answer.map(|response| said(&response)));
     }
     let search = way::gateway_search(gateway).ok()?;
-    let found = match way::locate(&switch.dns, trunk.path.is_tenants, search).await {
+    let found = match way::locate(&switch.dns, way::named_by(trunk), search).await {
         Ok(found) => found,
         // No fault of the gateway.
         Err(LocateError::TooMany) => return Some(Err(Unsent)),

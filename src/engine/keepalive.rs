@@ -136,7 +136,7 @@ async fn flows(switch: &Switch, trunk: &Arc<Trunk>) -> Vec<Flow> {
     for gateway in trunk.outbound.iter().flat_map(|outbound| &outbound.gateways) {
         let Ok(search) = way::gateway_search(gateway) else { continue };
         // A search that fails opens no way; the calls that need it say so.
-        let found = way::locate(&switch.dns, trunk.path.is_tenants, search).await;
+        let found = way::locate(&switch.dns, way::named_by(trunk), search).await;
         let found = found.unwrap_or_default();
         let targets = way::permitted(&switch.roots, &trunk.path, found);
         let datagrams = targets.iter().filter(|target| target.transport == Transport::Udp);

@@ -10,6 +10,7 @@ use crate::engine::registry::RegistrationState;
 use crate::engine::registry::SourceGuard;
 use crate::engine::switch::Switch;
 use crate::engine::way;
+use crate::net::dns::Named;
 use crate::routing::registration::TrunkRegistration;
 use crate::routing::table::RoutingTable;
 use crate::routing::trunk::Trunk;
@@ -66,6 +67,8 @@ pub async fn run(
 struct Terms {
     registration: Arc<TrunkRegistration>,
     path: TrunkPath,
+    /// Who says where it registers.
+    named: Named,
     listener: u16,
 }
 
@@ -88,7 +91,8 @@ impl Registrar {
         let hop = registration.next_hop();
         let (transport, at) = (way::transport_of(hop), way::address_of(hop));
         let listener = self.switch.listener_for(Some(trunk), transport, at);
-        Some(Terms { registration, path: trunk.path.clone(), listener })
+        let named = way::named_by(trunk);
+        Some(Terms { registration, path: trunk.path.clone(), named, listener })
     }
 
     fn follow(&mut self, table: &RoutingTable) {

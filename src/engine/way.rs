@@ -3,6 +3,7 @@
 use crate::net::connect::Destination;
 use crate::net::connect::TlsTo;
 use crate::net::dns::Dns;
+use crate::net::dns::Named;
 use crate::net::websocket::TrustRoots;
 use crate::routing::gateway::Gateway;
 use crate::routing::gateway::Lookup;
@@ -56,20 +57,23 @@ pub fn uri_search(uri: &str, transports: &[Transport]) -> Result<(NextHop, Rules
     Ok((hop, Rules { transports, services: true, v4: true, v6: true }))
 }
 
-/// The addresses of a next hop: found among the few questions of tenants where a tenant named it (`is_tenants`), so that
-/// slow names of theirs leave the operator's trunks theirs.
+/// Who says where the requests of a trunk go.
+#[must_use]
+pub fn named_by(trunk: &Trunk) -> Named {
+    if trunk.path.is_tenants { Named::ByTenant(trunk.tenant) } else { Named::ByOperator }
+}
+
+/// The addresses of a next hop: found among the few questions of who names it, so that slow names of a tenant's leave
+/// those of others, and of the operator's trunks, theirs.
 ///
 /// # Errors
 /// As of [`Dns::locate`].
 pub async fn locate(
     dns: &Dns,
-    is_tenants: bool,
+    named: Named,
     (hop, rules): (NextHop, Rules),
 ) -> Result<Vec<Target>, LocateError> {
-    match is_tenants {
-        true => dns.locate_of_tenant(hop, rules).await,
-        false => dns.locate(hop, rules).await,
-    }
+    dns.locate(named, hop, rules).await
 }
 
 /// The transport a SIP URI asks for; UDP where it leaves that to DNS.
@@ -139,8 +143,11 @@ pub fn back(trunk: &Trunk, flow: Flow) -> Destination {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::types::id::TenantId;
+    use crate::types::id::TrunkId;
     use crate::types::transport::LocalEnd;
     use std::time::Duration;
+    use uuid::Uuid;
 
     #[test]
     fn a_gateway_is_reached_as_its_trunk_says() {
@@ -158,5 +165,17 @@ mod tests {
         let tls = secure.tls.unwrap();
         assert!(Arc::ptr_eq(&tls.settings, &path.tls) && tls.server_name == "carrier.example");
         assert_eq!(destination(&path, &target(Transport::Udp), 3).tls, None);
+    }
+
+    #[test]
+    fn a_tenant_names_where_requests_go_by_its_own_trunk_with_peers_of_its_own() {
+        let id = TrunkId::from_uuid(Uuid::from_u128(1));
+        let mut trunk = Trunk::new(id, "t", Vec::new());
+        assert_eq!(named_by(&trunk), Named::ByOperator);
+        let tenant = Some(TenantId::from_uuid(Uuid::from_u128(2)));
+        trunk.tenant = tenant;
+        assert_eq!(named_by(&trunk), Named::ByOperator, "its peers are those of a profile");
+        trunk.path.is_tenants = true;
+        assert_eq!(named_by(&trunk), Named::ByTenant(tenant));
     }
 }

@@ -94,6 +94,8 @@ pub const DNS_ENTRIES_MAX: usize = 4_096;
 pub const DNS_QUESTIONS_MAX: usize = 256;
 /// Questions to DNS under way at once for addresses that tenants name. Over it: a new one of theirs fails at once.
 pub const DNS_TENANTS_QUESTIONS_MAX: usize = DNS_QUESTIONS_MAX / 4;
+/// The same for those that one tenant names, or one peer of a tenant's. Over it: as above.
+pub const DNS_TENANT_QUESTIONS_MAX: usize = DNS_TENANTS_QUESTIONS_MAX / 4;
 /// Prepared TLS client settings kept. Over it: the oldest are prepared again when used.
 pub const TLS_CLIENTS_MAX: usize = 256;
 

@@ -329,11 +329,11 @@ impl Task {
             Some(_) => self.offered_for(side, first),
             None => OfferedFor::default(),
         };
-        let call = self.id();
+        let (call, tenant) = (self.id(), self.route.tenant.id);
         let others = self.others.get_or_insert_with(|| Box::new(Others::new(None)));
         let news = others.news_in.clone();
         *of_side(&mut others.carried, side) = None;
-        let seed = DialSeed { call, side, routes, offered_for, offer, watched, news };
+        let seed = DialSeed { call, tenant, side, routes, offered_for, offer, watched, news };
         *others.dial(side) = Some(dial::start(&self.switch, seed));
     }
 

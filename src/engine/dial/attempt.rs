@@ -285,10 +285,9 @@ impl Dialling {
         match trying.target.search() {
             Ok(search) => {
                 let dns = line.switch.dns.clone();
-                let is_tenants = trying.target.is_tenants();
-                trying.stage = Stage::Locating(Box::pin(async move {
-                    way::locate(&dns, is_tenants, search).await
-                }));
+                let named = trying.target.named(line.tenant);
+                let search = async move { way::locate(&dns, named, search).await };
+                trying.stage = Stage::Locating(Box::pin(search));
                 None
             }
             Err(error) => {

@@ -61,6 +61,7 @@ impl Party {
         let own = Line {
             switch: Arc::clone(&line.switch),
             call: line.call,
+            tenant: line.tenant,
             side: line.side,
             commands: obeyed,
             news: said,

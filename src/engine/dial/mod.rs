@@ -30,6 +30,7 @@ use crate::routing::trunk::Trunk;
 use crate::sip::endpoint::event::DialogId;
 use crate::sip::endpoint::told::DialogName;
 use crate::types::id::CallId;
+use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
 use crate::types::transport::Transport;
 use bytes::Bytes;
@@ -46,6 +47,8 @@ const EVENTS_MAX: usize = 64;
 pub(super) struct DialSeed {
     /// The call it belongs to.
     pub(super) call: CallId,
+    /// Whose that is.
+    pub(super) tenant: TenantId,
     /// Its place in the call.
     pub(super) side: LegSide,
     /// Whom, and by what way: several are rung at once.
@@ -163,6 +166,7 @@ pub(super) fn start(switch: &Arc<Switch>, mut seed: DialSeed) -> DialHandle {
     let line = Line {
         switch: Arc::clone(switch),
         call: seed.call,
+        tenant: seed.tenant,
         side: seed.side,
         commands,
         news: seed.news,
@@ -182,6 +186,7 @@ pub(super) fn start(switch: &Arc<Switch>, mut seed: DialSeed) -> DialHandle {
 struct Line {
     switch: Arc<Switch>,
     call: CallId,
+    tenant: TenantId,
     side: LegSide,
     commands: mailbox::Receiver<LegOutput>,
     news: mailbox::Sender<(LegSide, DialNews)>,
@@ -236,8 +241,9 @@ mod tests {
             let (said, news) = mailbox::bounded(16);
             let switch = switch::tests::idle(Arc::new(Nobody), 21_314..=21_317);
             let call = CallId::from_uuid(Uuid::from_u128(1));
-            let side = LegSide::Far;
-            let line = Line { switch: Arc::new(switch), call, side, commands: obeyed, news: said };
+            let tenant = TenantId::from_uuid(Uuid::from_u128(2));
+            let (switch, side) = (Arc::new(switch), LegSide::Far);
+            let line = Line { switch, call, tenant, side, commands: obeyed, news: said };
             Self { line, commands, news }
         }
 

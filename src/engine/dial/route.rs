@@ -9,6 +9,7 @@ use crate::engine::inbound_digest::algorithm;
 use crate::engine::registry::RegisteredWay;
 use crate::engine::registry::Registry;
 use crate::engine::way;
+use crate::net::dns::Named;
 use crate::routing::decision::Decision;
 use crate::routing::gateway_addresses::GatewayAddress;
 use crate::routing::health;
@@ -32,6 +33,7 @@ use crate::sip::message::field::HeaderField;
 use crate::types::cause::HangupCause;
 use crate::types::header::FieldName;
 use crate::types::header::FieldValue;
+use crate::types::id::TenantId;
 use crate::types::moment::Moment;
 use crate::types::srtp::SrtpPolicy;
 use crate::types::transport::Oversize;
@@ -169,6 +171,11 @@ impl Target {
             Self::Gateway(attempt) => Some(&attempt.trunk),
             Self::Peer(_) => None,
         }
+    }
+
+    /// Who says where it is, in a call of this tenant.
+    pub(super) fn named(&self, tenant: TenantId) -> Named {
+        self.trunk().map_or(Named::ByTenant(Some(tenant)), |trunk| way::named_by(trunk))
     }
 
     /// Whether a tenant names it: the peer, or those of its own trunk.

@@ -153,7 +153,7 @@ impl Asker {
         let any = [Transport::Udp, Transport::Tcp];
         let search = way::uri_search(self.terms.registration.next_hop(), &any);
         let found = match search {
-            Ok(search) => way::locate(&self.switch.dns, self.terms.path.is_tenants, search).await,
+            Ok(search) => way::locate(&self.switch.dns, self.terms.named, search).await,
             Err(error) => Err(error),
         };
         let found = match found {
@@ -278,6 +278,7 @@ mod tests {
     use crate::engine::sip_shard::lives::field;
     use crate::engine::switch::tests::Nobody;
     use crate::engine::switch::tests::idle;
+    use crate::net::dns::Named;
     use crate::net::dns::tests::Server;
     use crate::routing::trunk::Trunk;
     use crate::routing::trunk::TrunkPath;
@@ -301,7 +302,8 @@ mod tests {
             use_service_route: false,
             send_path: false,
         };
-        Terms { registration: Arc::new(registration), path: TrunkPath::default(), listener: 0 }
+        let (registration, path) = (Arc::new(registration), TrunkPath::default());
+        Terms { registration, path, named: Named::ByOperator, listener: 0 }
     }
 
     #[test]
@@ -335,7 +337,9 @@ mod tests {
         let trunk = Trunk::new(TrunkId::from_uuid(Uuid::from_u128(1)), "t", Vec::new());
         for is_tenants in [true, false] {
             let mut terms = terms();
-            terms.path.is_tenants = is_tenants;
+            if is_tenants {
+                terms.named = Named::ByTenant(None);
+            }
             let registering = Registering::new(&switch, &trunk, terms, Duration::ZERO);
             let mut registering = registering.expect("a shard");
             registering.apply(&Input::Started);
@@ -360,7 +364,7 @@ mod tests {
         let (runs, _take) = ShardHandle::by_hand();
         switch.shards.set(Shards::new(vec![runs])).unwrap();
         let mut own = terms();
-        own.path.is_tenants = true;
+        own.named = Named::ByTenant(None);
         drop(Asker::new(&switch, own).expect("a shard").targets().await);
         assert_eq!(server.asked(), 0);
         drop(Asker::new(&switch, terms()).expect("a shard").targets().await);

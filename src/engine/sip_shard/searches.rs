@@ -4,6 +4,7 @@ use crate::engine::registry::SourceGuard;
 use crate::engine::sip_shard::Shard;
 use crate::engine::switch::Switch;
 use crate::engine::way;
+use crate::net::dns::Named;
 use crate::net::websocket::TrustRoots;
 use crate::routing::trunk::Trunk;
 use crate::routing::trunk::TrunkPath;
@@ -69,7 +70,8 @@ async fn find(switch: &Switch, search: &Search, trunk: Option<&Trunk>) -> Option
     };
     let (v4, v6) = (from.remote.is_ipv4(), from.remote.is_ipv6());
     let rules = Rules { transports, services: true, v4, v6 };
-    let found = way::locate(&switch.dns, is_tenants(trunk), (hop.clone(), rules)).await;
+    let named = named(trunk, from.remote.ip());
+    let found = way::locate(&switch.dns, named, (hop.clone(), rules)).await;
     let unknown = |error| tracing::debug!(%error, host = hop.host, "a next hop is not found");
     let none = TrunkPath::default();
     let path = trunk.map_or(&none, |trunk| &trunk.path);
@@ -85,6 +87,11 @@ async fn find(switch: &Switch, search: &Search, trunk: Option<&Trunk>) -> Option
     }
     let no_way = |error| tracing::debug!(%error, "no way to a next hop");
     switch.flows.connect(&to).map_err(no_way).ok()
+}
+
+/// Who says where the peer is, which was heard from that address; who has no trunk is an agent.
+fn named(trunk: Option<&Trunk>, heard: IpAddr) -> Named {
+    trunk.map_or(Named::ByPeer(heard), way::named_by)
 }
 
 /// Whether a tenant, or somebody it calls, says where the peer is; who has no trunk is an agent.

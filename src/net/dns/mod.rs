@@ -19,8 +19,10 @@ use crate::sip::locate::SrvRecord;
 use crate::sip::locate::Target;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
+use crate::types::id::TenantId;
 use crate::types::limit::DNS_ENTRIES_MAX;
 use crate::types::limit::DNS_QUESTIONS_MAX;
+use crate::types::limit::DNS_TENANT_QUESTIONS_MAX;
 use crate::types::limit::DNS_TENANTS_QUESTIONS_MAX;
 use crate::types::limit::LOCATE_RECORDS_MAX;
 use crate::types::moment::Moment;
@@ -40,6 +42,7 @@ use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hickory_resolver::proto::rr::RData;
 use hickory_resolver::proto::rr::RecordType;
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::Mutex;
@@ -65,6 +68,8 @@ pub struct DnsLimits {
     /// Questions among them that came first for addresses which tenants name. Over it: a new one of theirs
     /// fails at once.
     pub tenants_questions_max: usize,
+    /// The same of one tenant, or of one peer of a tenant's.
+    pub tenant_questions_max: usize,
     /// How long answers are kept.
     pub keeping: Keeping,
 }
@@ -78,6 +83,7 @@ impl Default for DnsLimits {
             entries_max: DNS_ENTRIES_MAX,
             questions_max: DNS_QUESTIONS_MAX,
             tenants_questions_max: DNS_TENANTS_QUESTIONS_MAX,
+            tenant_questions_max: DNS_TENANT_QUESTIONS_MAX,
             keeping: Keeping::default(),
         }
     }
@@ -99,15 +105,48 @@ struct State {
     under_way: HashMap<Question, watch::Receiver<Option<Answer>>>,
     /// How many of them came first for addresses which tenants name.
     of_tenants: usize,
+    /// How many for each of those that do.
+    of_each: HashMap<Named, usize>,
 }
 
-/// Who says where the search leads to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Named {
+impl State {
+    /// Takes a place for a question; false where there is none.
+    fn take_place(&mut self, named: Named, limits: &DnsLimits) -> bool {
+        if self.under_way.len() >= limits.questions_max {
+            return false;
+        }
+        if named == Named::ByOperator {
+            return true;
+        }
+        let own = self.of_each.get(&named).copied().unwrap_or_default();
+        if self.of_tenants >= limits.tenants_questions_max || own >= limits.tenant_questions_max {
+            return false;
+        }
+        self.of_tenants += 1;
+        self.of_each.insert(named, own + 1);
+        true
+    }
+
+    fn give_back_place(&mut self, named: Named) {
+        // The operator has none there.
+        let Some(own) = self.of_each.get_mut(&named) else { return };
+        *own = own.saturating_sub(1);
+        if *own == 0 {
+            self.of_each.remove(&named);
+        }
+        self.of_tenants = self.of_tenants.saturating_sub(1);
+    }
+}
+
+/// Who says where a search leads to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Named {
     /// The operator: its trunks.
     ByOperator,
-    /// A tenant: its own trunks, agents, transfers; whoever answers their calls.
-    ByTenant,
+    /// A tenant, `None` where nobody knows which: its own trunks, agents, transfers.
+    ByTenant(Option<TenantId>),
+    /// A peer at this address, which has a call of some tenant's.
+    ByPeer(IpAddr),
 }
 
 /// Too many questions are under way.
@@ -157,38 +196,24 @@ impl Dns {
 
     fn new(resolver: Option<TokioResolver>, limits: DnsLimits) -> Self {
         let cache = Cache::new(limits.keeping, limits.entries_max);
-        let state = Mutex::new(State { cache, under_way: HashMap::new(), of_tenants: 0 });
+        let (under_way, of_each) = (HashMap::new(), HashMap::new());
+        let state = Mutex::new(State { cache, under_way, of_tenants: 0, of_each });
         Self(Arc::new(Shared { resolver, limits, state }))
     }
 
-    /// The addresses to try for `hop`, which the operator names, in order (RFC 3263).
+    /// The addresses to try for `hop`, in order (RFC 3263). However many names tenants and their peers name, and
+    /// however slow those are, most questions are left to the operator's, and most of theirs to any other of them.
     ///
     /// # Errors
     /// Why there is none; [`LocateError::DnsFailed`] too when it takes too long, and [`LocateError::TooMany`]
     /// when DNS was not asked.
-    pub async fn locate(&self, hop: NextHop, rules: Rules) -> Result<Vec<Target>, LocateError> {
-        self.search(hop, rules, Named::ByOperator).await
-    }
-
-    /// The same where a tenant or a peer names it: however many names they have, and however slow those are,
-    /// most questions are left to the operator's.
-    ///
-    /// # Errors
-    /// As of [`Self::locate`].
-    pub async fn locate_of_tenant(
+    pub async fn locate(
         &self,
-        hop: NextHop,
-        rules: Rules,
-    ) -> Result<Vec<Target>, LocateError> {
-        self.search(hop, rules, Named::ByTenant).await
-    }
-
-    async fn search(
-        &self,
-        hop: NextHop,
-        rules: Rules,
         named: Named,
+        hop: NextHop,
+        rules: Rules,
     ) -> Result<Vec<Target>, LocateError> {
+        let at_once = self.at_once(named);
         let search = async {
             let mut search = Locator::new(hop, rules, Random::from_seed(clock::random_u64()))?;
             let mut unasked = false;
@@ -200,14 +225,27 @@ impl Dns {
                     return found
                         .map_err(|error| if unasked { LocateError::TooMany } else { error });
                 }
-                let asked = questions.iter().map(|question| self.answer_to(question, named));
-                for (question, answer) in questions.iter().zip(join_all(asked).await) {
-                    unasked |= answer.is_err();
-                    search.answer(question, answer.unwrap_or(Answer::Failed));
+                for some in questions.chunks(at_once) {
+                    let asked = some.iter().map(|question| self.answer_to(question, named));
+                    for (question, answer) in some.iter().zip(join_all(asked).await) {
+                        unasked |= answer.is_err();
+                        search.answer(question, answer.unwrap_or(Answer::Failed));
+                    }
                 }
             }
         };
         timeout(self.0.limits.search, search).await.unwrap_or(Err(LocateError::DnsFailed))
+    }
+
+    /// How many questions one search asks at once: a tenant's no more than half of what that may ask, so that a long
+    /// list of servers is not cut for want of places.
+    fn at_once(&self, named: Named) -> usize {
+        match named {
+            Named::ByOperator => usize::MAX,
+            Named::ByTenant(_) | Named::ByPeer(_) => {
+                (self.0.limits.tenant_questions_max / 2).max(1)
+            }
+        }
     }
 
     /// The answer to one question: what is known, else what DNS says; what was known, when DNS fails.
@@ -267,17 +305,12 @@ impl Dns {
         if let Some(pending) = state.under_way.get(question) {
             return Some(pending.clone());
         }
-        let limits = &self.0.limits;
-        let is_tenants = named == Named::ByTenant;
-        if state.under_way.len() >= limits.questions_max
-            || (is_tenants && state.of_tenants >= limits.tenants_questions_max)
-        {
+        if !state.take_place(named, &self.0.limits) {
             return None;
         }
-        state.of_tenants += usize::from(is_tenants);
         let (done, pending) = watch::channel(None);
         state.under_way.insert(question.clone(), pending.clone());
-        let asking = UnderWay { dns: self.clone(), question: question.clone(), is_tenants };
+        let asking = UnderWay { dns: self.clone(), question: question.clone(), named };
         // A task of its own: whoever asked may give up, the answer is kept all the same.
         tokio::spawn(async move {
             let UnderWay { dns, question, .. } = &asking;
@@ -327,14 +360,14 @@ impl Dns {
 struct UnderWay {
     dns: Dns,
     question: Question,
-    is_tenants: bool,
+    named: Named,
 }
 
 impl Drop for UnderWay {
     fn drop(&mut self) {
         let mut state = self.dns.state();
         state.under_way.remove(&self.question);
-        state.of_tenants -= usize::from(self.is_tenants);
+        state.give_back_place(self.named);
     }
 }
 

@@ -21,6 +21,7 @@ use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::UdpSocket;
 use tokio::sync::Notify;
+use uuid::Uuid;
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -163,6 +164,10 @@ fn a(name: &str) -> Question {
     Question::A(name.to_owned())
 }
 
+fn tenant(n: u128) -> Named {
+    Named::ByTenant(Some(TenantId::from_uuid(Uuid::from_u128(n))))
+}
+
 fn at(last: u8) -> Answer {
     Answer::A(vec![Ipv4Addr::new(192, 0, 2, last)])
 }
@@ -174,7 +179,7 @@ async fn a_domain_leads_to_its_servers_in_order() {
     let transports = vec![Transport::Udp, Transport::Tcp];
     let rules = Rules { transports, services: true, v4: true, v6: true };
     let hop = NextHop::parse("sip:carrier.example").unwrap();
-    let found = dns.locate(hop.clone(), rules.clone()).await.unwrap();
+    let found = dns.locate(Named::ByOperator, hop.clone(), rules.clone()).await.unwrap();
     let shown: Vec<_> = found
         .iter()
         .map(|target| format!("{} {} {}", target.transport, target.address, target.server_name))
@@ -182,7 +187,7 @@ async fn a_domain_leads_to_its_servers_in_order() {
     let expected = ["tcp 192.0.2.1:5070 carrier.example", "tcp 192.0.2.2:5080 carrier.example"];
     assert_eq!(shown, expected);
     let before = server.asked();
-    assert_eq!(dns.locate(hop, rules).await.unwrap(), found);
+    assert_eq!(dns.locate(Named::ByOperator, hop, rules).await.unwrap(), found);
     assert_eq!(server.asked(), before, "all of it is known");
 }
 
@@ -267,23 +272,65 @@ async fn slow_names_of_tenants_leave_the_trunks_their_questions() {
     let hop = |name: &str| NextHop::parse(&format!("sip:{name}")).unwrap();
     let slow = tokio::spawn({
         let (dns, hop, rules) = (dns.clone(), hop("slow.example"), rules.clone());
-        async move { dns.locate_of_tenant(hop, rules).await }
+        async move { dns.locate(tenant(1), hop, rules).await }
     });
     while dns.state().of_tenants == 0 {
         tokio::task::yield_now().await;
     }
-    let another = dns.locate_of_tenant(hop("cut.example"), rules.clone()).await;
+    let another = dns.locate(tenant(2), hop("cut.example"), rules.clone()).await;
     assert_eq!(another, Err(LocateError::TooMany));
-    assert!(dns.locate(hop("cut.example"), rules.clone()).await.is_ok(), "the trunks' share");
+    let operators = dns.locate(Named::ByOperator, hop("cut.example"), rules.clone()).await;
+    assert!(operators.is_ok(), "the trunks' share: {operators:?}");
     // What is known needs no question.
-    assert!(dns.locate_of_tenant(hop("cut.example"), rules.clone()).await.is_ok());
+    assert!(dns.locate(tenant(2), hop("cut.example"), rules.clone()).await.is_ok());
     while !slow.is_finished() {
         server.go.notify_one();
         tokio::task::yield_now().await;
     }
     assert_eq!(dns.state().of_tenants, 0);
-    let another = dns.locate_of_tenant(hop("many.example"), rules).await;
+    let another = dns.locate(tenant(2), hop("many.example"), rules).await;
     assert!(another.is_ok(), "{another:?}");
+}
+
+#[tokio::test]
+async fn slow_names_of_a_tenant_leave_other_tenants_and_their_peers_their_questions() {
+    let server = Server::start().await;
+    let limits = DnsLimits { question: PATIENCE, search: PATIENCE, ..limits() };
+    let dns = server.dns(DnsLimits { tenant_questions_max: 1, ..limits });
+    let rules = Rules { transports: vec![Transport::Udp], services: false, v4: true, v6: false };
+    let hop = |name: &str| NextHop::parse(&format!("sip:{name}")).unwrap();
+    let slow = tokio::spawn({
+        let (dns, hop, rules) = (dns.clone(), hop("slow.example"), rules.clone());
+        async move { dns.locate(tenant(1), hop, rules).await }
+    });
+    while dns.state().of_tenants == 0 {
+        tokio::task::yield_now().await;
+    }
+    let own = dns.locate(tenant(1), hop("a.example"), rules.clone()).await;
+    assert_eq!(own, Err(LocateError::TooMany));
+    let peer = Named::ByPeer(Ipv4Addr::LOCALHOST.into());
+    for (named, name) in [(tenant(2), "a.example"), (peer, "b.example")] {
+        let others = dns.locate(named, hop(name), rules.clone()).await;
+        assert!(others.is_ok(), "{named:?}: {others:?}");
+    }
+    while !slow.is_finished() {
+        server.go.notify_one();
+        tokio::task::yield_now().await;
+    }
+    assert!(dns.state().of_each.is_empty() && dns.state().of_tenants == 0);
+    assert!(dns.locate(tenant(1), hop("cut.example"), rules).await.is_ok());
+}
+
+#[tokio::test]
+async fn a_search_with_more_questions_than_a_tenant_may_ask_at_once_asks_them_all() {
+    let server = Server::start().await;
+    let dns = server.dns(DnsLimits { tenant_questions_max: 1, ..limits() });
+    let transports = vec![Transport::Udp, Transport::Tcp];
+    let rules = Rules { transports, services: true, v4: true, v6: true };
+    let hop = || NextHop::parse("sip:carrier.example").unwrap();
+    let found = dns.locate(tenant(1), hop(), rules.clone()).await;
+    assert_eq!(found, dns.locate(Named::ByOperator, hop(), rules).await);
+    assert_eq!(found.map(|found| found.len()), Ok(2));
 }
 
 #[tokio::test]
