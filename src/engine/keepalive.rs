@@ -2,6 +2,8 @@
 
 use crate::clock;
 use crate::engine::switch::Switch;
+use crate::engine::turns::Places;
+use crate::engine::turns::Turns;
 use crate::engine::way;
 use crate::routing::table::RoutingTable;
 use crate::routing::trunk::Trunk;
@@ -9,23 +11,34 @@ use crate::sip::endpoint::flow::Flow;
 use crate::sip::framing::PING;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
+use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
 use crate::types::limit::KEEPALIVE_ADDRESSES_MAX;
 use crate::types::limit::KEEPALIVE_ROUNDS_MAX;
+use crate::types::limit::KEEPALIVE_ROUNDS_OF_TENANT_MAX;
+use crate::types::limit::KEEPALIVE_ROUNDS_OF_TENANTS_MAX;
 use crate::types::moment::Moment;
 use crate::types::random::Random;
 use crate::types::transport::Transport;
 use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::collections::BTreeSet;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::watch;
+use tokio::task::Id;
 use tokio::task::JoinSet;
 
 /// A round is this much earlier than its interval says, at random, in percent: trunks that began
 /// together do not stay together.
 const JITTER_PERCENT: u64 = 20;
+/// The rounds under way: slow names of a tenant's gateways delay its own alone.
+const PLACES: Places = Places {
+    all: KEEPALIVE_ROUNDS_MAX,
+    tenants: KEEPALIVE_ROUNDS_OF_TENANTS_MAX,
+    tenant: KEEPALIVE_ROUNDS_OF_TENANT_MAX,
+};
 
 /// Sends the keep-alive datagrams of the trunks of the routing table until `stopping` turns true: calls
 /// that run through a drain need them too. `changes` tells that the table is another.
@@ -35,7 +48,7 @@ pub async fn run(
     mut stopping: watch::Receiver<bool>,
 ) {
     let mut rounds = Rounds::new(Random::from_seed(clock::random_u64()));
-    let mut under_way = JoinSet::new();
+    let mut sending = Sending::new(Arc::clone(&switch));
     rounds.follow(clock::now(), &switch.table.load_full());
     loop {
         let deadline = rounds.deadline().map(|at| clock::instant(at).into());
@@ -47,7 +60,9 @@ pub async fn run(
                 if changed.is_err() {
                     return;
                 }
-                rounds.follow(clock::now(), &switch.table.load_full());
+                let table = switch.table.load_full();
+                rounds.follow(clock::now(), &table);
+                sending.turns.retain(|trunk| table.trunk(*trunk).is_some());
             }
             () = async {
                 match deadline {
@@ -55,14 +70,53 @@ pub async fn run(
                     None => std::future::pending().await,
                 }
             } => {}
-            Some(_) = under_way.join_next(), if !under_way.is_empty() => continue,
-        }
-        for trunk in rounds.due(clock::now()) {
-            // A round that finds no room is left out; the next one comes.
-            if under_way.len() < KEEPALIVE_ROUNDS_MAX {
-                under_way.spawn(round(Arc::clone(&switch), trunk));
+            Some(ended) = sending.rounds.join_next_with_id(), if !sending.rounds.is_empty() => {
+                // A fault in one ends it too.
+                sending.ended(ended.map_or_else(|fault| fault.id(), |(id, ())| id));
+                continue;
             }
         }
+        let due = rounds.due(clock::now());
+        sending.line_up(&switch.table.load_full(), due);
+    }
+}
+
+/// The rounds under way, and those that wait for their turn.
+struct Sending {
+    switch: Arc<Switch>,
+    turns: Turns<TrunkId>,
+    rounds: JoinSet<()>,
+    /// Whose places they have.
+    owners: HashMap<Id, Option<TenantId>>,
+}
+
+impl Sending {
+    fn new(switch: Arc<Switch>) -> Self {
+        let (rounds, owners) = (JoinSet::new(), HashMap::new());
+        Self { switch, turns: Turns::new(PLACES), rounds, owners }
+    }
+
+    /// Has trunks have their rounds as soon as it is their turn. One that still waits for it has one.
+    fn line_up(&mut self, table: &RoutingTable, due: Vec<TrunkId>) {
+        for trunk in due {
+            let owner = table.trunk(trunk).and_then(|trunk| trunk.tenant);
+            self.turns.push(owner, trunk);
+        }
+        self.begin();
+    }
+
+    fn begin(&mut self) {
+        while let Some((owner, trunk)) = self.turns.begin() {
+            let task = self.rounds.spawn(round(Arc::clone(&self.switch), trunk));
+            self.owners.insert(task.id(), owner);
+        }
+    }
+
+    fn ended(&mut self, id: Id) {
+        if let Some(owner) = self.owners.remove(&id) {
+            self.turns.end(owner);
+        }
+        self.begin();
     }
 }
 
@@ -202,6 +256,33 @@ mod tests {
         assert_eq!(server.asked(), 0);
         drop(flows(&switch, &Arc::new(trunk(2, |_| {}))).await);
         assert!(server.asked() > 0, "the operator's");
+    }
+
+    #[tokio::test]
+    async fn slow_names_of_a_tenant_hold_up_no_rounds_of_others() {
+        let switch = idle(Arc::new(Nobody), 22_408..=22_411);
+        // Many of one tenant's, some of another's, some of the operator's.
+        let trunks = (1..=640).chain(1_001..=1_004).chain(2_001..=2_010).map(|id| {
+            let owner = (id < 2_000).then(|| TenantId::from_uuid(Uuid::from_u128(id / 1_000)));
+            Trunk { tenant: owner, ..trunk(id, |_| {}) }
+        });
+        let table = RoutingTable::new(Contents { trunks: trunks.collect(), ..Contents::default() });
+        let mut sending = Sending::new(Arc::new(switch));
+        let ids = |ids: std::ops::RangeInclusive<u128>| {
+            ids.map(|id| TrunkId::from_uuid(Uuid::from_u128(id))).collect::<Vec<_>>()
+        };
+        // None of them is over before this waits for one.
+        sending.line_up(&table, ids(1..=640));
+        assert_eq!(sending.rounds.len(), KEEPALIVE_ROUNDS_OF_TENANT_MAX);
+        sending.line_up(&table, ids(1_001..=1_004));
+        sending.line_up(&table, ids(2_001..=2_010));
+        assert_eq!(sending.rounds.len(), KEEPALIVE_ROUNDS_OF_TENANT_MAX + 14, "all at once");
+        // Each place that is given back is the next one's; no round is left out.
+        while let Some(ended) = sending.rounds.join_next_with_id().await {
+            sending.ended(ended.expect("no fault").0);
+        }
+        assert!(sending.owners.is_empty());
+        assert!(!ids(1..=640).iter().any(|trunk| sending.turns.waits(trunk)));
     }
 
     #[test]

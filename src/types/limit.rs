@@ -441,8 +441,12 @@ pub const SOURCE_LOOKUPS_MAX: usize = 16;
 pub const SOURCE_LOOKUPS_OF_TENANTS_MAX: usize = SOURCE_LOOKUPS_MAX / 4 * 3;
 /// Of them, for one tenant's trunks. Over it: its next waits for one of its own to end.
 pub const SOURCE_LOOKUPS_OF_TENANT_MAX: usize = SOURCE_LOOKUPS_MAX / 4;
-/// Trunks whose keep-alive datagrams are being sent at once. Over it: the round is left out.
+/// Trunks whose keep-alive datagrams are being sent at once. Over it: the next round waits for one of them to end.
 pub const KEEPALIVE_ROUNDS_MAX: usize = 64;
+/// Of them, tenants' trunks. Over it: as above, while those of the operator go on.
+pub const KEEPALIVE_ROUNDS_OF_TENANTS_MAX: usize = KEEPALIVE_ROUNDS_MAX / 4 * 3;
+/// Of them, one tenant's trunks. Over it: its next waits for one of its own to end.
+pub const KEEPALIVE_ROUNDS_OF_TENANT_MAX: usize = KEEPALIVE_ROUNDS_MAX / 8;
 /// Addresses of one trunk that get keep-alive datagrams. Over it: the rest gets none.
 pub const KEEPALIVE_ADDRESSES_MAX: usize = 32;
 /// Gateways one call out may be tried at, over all its trunks. Over it: the rest is not planned.
