@@ -186,7 +186,8 @@ impl Side {
         let dialog = invitation.dialog;
         let user = invitation.request.uri.user().unwrap_or_default();
         let refuse = |status, cause, headers| {
-            let refusal = Refusal { status, cause, retry_after_s: None, headers };
+            let retry_after_s = None;
+            let refusal = Refusal { status, cause, retry_after_s, headers, is_passed_on: false };
             Input::Command(Command::Refuse { dialog, refusal })
         };
         self.echoes = user != b"mute";

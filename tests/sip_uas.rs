@@ -31,7 +31,8 @@ use tandem::types::transport::Transport;
 
 /// A refusal as the call writes it.
 fn refusal(status: u16, cause: HangupCause) -> Refusal {
-    Refusal { status, cause, retry_after_s: None, headers: Vec::new() }
+    let (retry_after_s, headers) = (None, Vec::new());
+    Refusal { status, cause, retry_after_s, headers, is_passed_on: false }
 }
 
 /// The seconds of its only Retry-After.
@@ -326,13 +327,18 @@ fn a_refused_description_is_told_by_a_warning() {
         solo.command(Command::RefuseReinvite { dialog, status: 488, cause });
         assert_eq!(solo.take_one().header("Warning"), [warning], "within the call");
     }
-    // What is no matter of descriptions has none.
-    for (status, cause) in [(486, HangupCause::Busy), (503, HangupCause::NoPorts)] {
+    // What is no matter of descriptions has none, and what somebody else says none of ours.
+    for (status, cause, is_passed_on) in [
+        (486, HangupCause::Busy, false),
+        (503, HangupCause::NoPorts, false),
+        (488, HangupCause::NoCommonCodec, true),
+    ] {
         let mut solo = Solo::new();
         solo.receive(&Script::invite("a").text());
         let dialog = solo.take_invited();
         solo.take_sent();
-        solo.command(Command::Refuse { dialog, refusal: refusal(status, cause) });
+        let refusal = Refusal { is_passed_on, ..refusal(status, cause) };
+        solo.command(Command::Refuse { dialog, refusal });
         assert!(solo.take_one().header("Warning").is_empty(), "{cause}");
     }
 }

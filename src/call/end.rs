@@ -38,7 +38,9 @@ impl Call {
     ) {
         if self.near.is_offered() {
             let status = self.setup.response_map.status(cause);
-            self.near.refuse(cause, status, out);
+            let far = self.line(self.partner_side);
+            let is_theirs = by == Party::Far && far.and_then(Line::refused_with).is_some();
+            self.near.refuse((cause, status), is_theirs, out);
         } else {
             self.explain(LegSide::Near, out);
             self.near.hang_up(cause, out);

@@ -238,6 +238,8 @@ pub enum LegOutput {
         cause: HangupCause,
         /// The status to refuse with.
         status: u16,
+        /// Somebody else refuses, whom the caller was to be connected with.
+        is_theirs: bool,
     },
     /// Dial. Which trunk and gateway, and which after that, is decided by who does it.
     Dial {

@@ -266,7 +266,8 @@ fn a_hopeless_offer_is_refused_before_ports_are_taken() {
     let offer = OFFER.replace("RTP/AVP 0 101", "RTP/AVP 18");
     let out = bench.give(Input::Leg(LegSide::Near, LegInput::Offered(Some(offer.into()))));
     let (cause, status) = (HangupCause::NoCommonCodec, 488);
-    assert_eq!(out.first(), Some(&Output::Leg(LegSide::Near, LegOutput::Refuse { cause, status })));
+    let refusal = LegOutput::Refuse { cause, status, is_theirs: false };
+    assert_eq!(out.first(), Some(&Output::Leg(LegSide::Near, refusal)));
     assert_eq!(ended(&out), Some((cause, Party::Switch, Duration::ZERO)));
     assert!(bench.call.is_over());
 }
@@ -278,7 +279,7 @@ fn without_ports_the_call_is_refused() {
     let out = bench.give(Input::Media(LegSide::Near, MediaInput::Refused(HangupCause::NoPorts)));
     assert!(out.contains(&Output::Leg(
         LegSide::Near,
-        LegOutput::Refuse { cause: HangupCause::NoPorts, status: 503 }
+        LegOutput::Refuse { cause: HangupCause::NoPorts, status: 503, is_theirs: false }
     )));
     assert!(bench.call.is_over());
 }
@@ -294,7 +295,7 @@ fn whatever_the_answer_policy_a_call_without_a_media_session_is_refused() {
             bench.give(Input::Media(LegSide::Near, MediaInput::Refused(HangupCause::Overload)));
         let refusal = Output::Leg(
             LegSide::Near,
-            LegOutput::Refuse { cause: HangupCause::Overload, status: 503 },
+            LegOutput::Refuse { cause: HangupCause::Overload, status: 503, is_theirs: false },
         );
         assert_eq!(out.first(), Some(&refusal), "{policy:?}");
         assert_eq!(ended(&out), Some((HangupCause::Overload, Party::Switch, Duration::ZERO)));
@@ -427,7 +428,7 @@ fn who_hangs_up_while_it_rings_declines_the_call() {
     bench.ring();
     let (cause, by) = (HangupCause::Normal, Party::Operator);
     let out = bench.give(Input::HangupRequested { cause, by });
-    let declined = LegOutput::Refuse { cause, status: 603 };
+    let declined = LegOutput::Refuse { cause, status: 603, is_theirs: false };
     assert!(out.contains(&Output::Leg(LegSide::Near, declined)), "{out:?}");
     assert_eq!(bench.close(), (cause, by, Duration::ZERO));
 }
@@ -453,7 +454,7 @@ fn an_agent_that_never_comes_is_given_up() {
     assert_eq!(bench.now.as_millis(), 45_000);
     assert!(out.contains(&Output::Leg(
         LegSide::Near,
-        LegOutput::Refuse { cause: HangupCause::NoAnswer, status: 480 }
+        LegOutput::Refuse { cause: HangupCause::NoAnswer, status: 480, is_theirs: false }
     )));
     assert_eq!(bench.close().0, HangupCause::NoAnswer);
 }

@@ -405,7 +405,8 @@ impl Caller {
             Event::Invited(invitation) => {
                 let cause = HangupCause::Busy;
                 let (retry_after_s, headers) = (None, Vec::new());
-                let refusal = Refusal { status: cause.sip_status(), cause, retry_after_s, headers };
+                let (status, is_passed_on) = (cause.sip_status(), false);
+                let refusal = Refusal { status, cause, retry_after_s, headers, is_passed_on };
                 let dialog = invitation.dialog;
                 self.command(now, Command::Refuse { dialog, refusal }, out);
             }

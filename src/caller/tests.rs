@@ -373,14 +373,16 @@ impl World {
             let headers = values.into_iter().map(|value| ("WWW-Authenticate".into(), value));
             let (status, cause) = (401, HangupCause::BadCredentials);
             let headers = headers.collect();
-            let refusal = Refusal { status, cause, retry_after_s: None, headers };
+            let retry_after_s = None;
+            let refusal = Refusal { status, cause, retry_after_s, headers, is_passed_on: false };
             return self.callee(SipInput::Command(Command::Refuse { dialog, refusal }));
         }
         self.dialog = Some(dialog);
         self.offer = invitation.body.as_ref().map(|body| body.bytes.clone());
         if let Some(cause) = self.script.refuses {
             let (status, headers) = (cause.sip_status(), Vec::new());
-            let refusal = Refusal { status, cause, retry_after_s: None, headers };
+            let retry_after_s = None;
+            let refusal = Refusal { status, cause, retry_after_s, headers, is_passed_on: false };
             return self.callee(SipInput::Command(Command::Refuse { dialog, refusal }));
         }
         if self.script.early_media {

@@ -188,7 +188,8 @@ impl Bench<'_> {
         let dialog = invitation.dialog;
         let mut refuse = |status, cause: HangupCause| {
             let retry_after_s = cause.retry_after_s();
-            let refusal = Refusal { status, cause, retry_after_s, headers: Vec::new() };
+            let headers = Vec::new();
+            let refusal = Refusal { status, cause, retry_after_s, headers, is_passed_on: false };
             queue.push_back(Input::Command(Command::Refuse { dialog, refusal }));
         };
         match self.decide(&invitation) {

@@ -65,6 +65,7 @@ pub(crate) fn challenge(
         cause: HangupCause::CredentialsRequired,
         retry_after_s: None,
         headers: values.into_iter().map(|value| ("WWW-Authenticate".into(), value)).collect(),
+        is_passed_on: false,
     }
 }
 

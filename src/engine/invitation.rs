@@ -525,7 +525,8 @@ fn refuse(shard: &mut Shard, dialog: DialogId, cause: HangupCause, status: u16) 
 }
 
 const fn refusal(cause: HangupCause, status: u16) -> Refusal {
-    Refusal { status, cause, retry_after_s: cause.retry_after_s(), headers: Vec::new() }
+    let retry_after_s = cause.retry_after_s();
+    Refusal { status, cause, retry_after_s, headers: Vec::new(), is_passed_on: false }
 }
 
 fn route_of(route: &InboundRoute) -> Route {

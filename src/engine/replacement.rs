@@ -40,8 +40,8 @@ impl Replacement {
         let Self { shard, dialog, begun, .. } = self;
         let status = cause.sip_status();
         begun.close(switch, (cause, status));
-        let refusal =
-            Refusal { status, cause, retry_after_s: cause.retry_after_s(), headers: Vec::new() };
+        let (retry_after_s, headers) = (cause.retry_after_s(), Vec::new());
+        let refusal = Refusal { status, cause, retry_after_s, headers, is_passed_on: false };
         shard.command(Command::Refuse { dialog, refusal }).await;
     }
 }

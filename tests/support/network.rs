@@ -337,7 +337,8 @@ impl Lab {
         }
         if plan.refuses {
             let cause = HangupCause::Busy;
-            let refusal = Refusal { status: 486, cause, retry_after_s: None, headers: Vec::new() };
+            let (status, retry_after_s, headers) = (486, None, Vec::new());
+            let refusal = Refusal { status, cause, retry_after_s, headers, is_passed_on: false };
             self.schedule(plan.answer_ms, command(Command::Refuse { dialog, refusal }));
         } else {
             let accept = Command::Accept { dialog, body: SDP.into() };

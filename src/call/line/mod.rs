@@ -352,10 +352,15 @@ impl Line {
         Ok(())
     }
 
-    /// Refuses the caller.
-    pub(super) fn refuse(&mut self, cause: HangupCause, status: u16, out: &mut Vec<Output>) {
+    /// Refuses the caller; `is_theirs` where somebody whom it was to be connected with does.
+    pub(super) fn refuse(
+        &mut self,
+        (cause, status): (HangupCause, u16),
+        is_theirs: bool,
+        out: &mut Vec<Output>,
+    ) {
         self.stage = Stage::Gone;
-        self.say(LegOutput::Refuse { cause, status }, out);
+        self.say(LegOutput::Refuse { cause, status, is_theirs }, out);
         out.push(Output::Record(CallEvent::Refused { cause, status }));
     }
 

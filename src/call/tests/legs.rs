@@ -358,12 +358,23 @@ fn a_caller_without_an_offer_is_told_of_ringing_only() {
 
 #[test]
 fn the_failure_of_a_forwarded_number_is_the_callers() {
-    for (cause, status) in [(HangupCause::Busy, 486), (HangupCause::UnknownNumber, 404)] {
+    for (cause, status) in [
+        (HangupCause::Busy, 486),
+        (HangupCause::UnknownNumber, 404),
+        (HangupCause::NoCommonCodec, 488),
+    ] {
         let mut bench = Bench::forwarded(Partner::Forward, AnswerPolicy::WhenReady);
         let out = bench.leg(FAR, LegInput::DialFailed { cause, status: Some(status) });
-        assert!(out.contains(&Output::Leg(NEAR, LegOutput::Refuse { cause, status })), "{out:?}");
+        let refusal = LegOutput::Refuse { cause, status, is_theirs: true };
+        assert!(out.contains(&Output::Leg(NEAR, refusal)), "{out:?}");
         assert_eq!(bench.close_all().0, cause);
     }
+    // What it did not say itself is ours to say.
+    let mut bench = Bench::forwarded(Partner::Forward, AnswerPolicy::WhenReady);
+    let cause = HangupCause::NoCommonCodec;
+    let out = bench.leg(FAR, LegInput::DialFailed { cause, status: None });
+    let refusal = LegOutput::Refuse { cause, status: 488, is_theirs: false };
+    assert!(out.contains(&Output::Leg(NEAR, refusal)), "{out:?}");
 }
 
 #[test]
@@ -373,7 +384,8 @@ fn nobody_who_is_not_answered_rings_on() {
     assert_eq!(bench.now, Moment::START + request().ring_max);
     let cause = HangupCause::NoAnswer;
     assert_eq!(hangs_up(&out, FAR), Some(cause));
-    assert!(out.contains(&Output::Leg(NEAR, LegOutput::Refuse { cause, status: 480 })));
+    let refusal = LegOutput::Refuse { cause, status: 480, is_theirs: false };
+    assert!(out.contains(&Output::Leg(NEAR, refusal)));
     let mut bench = Bench::forwarded(Partner::Forward, AnswerPolicy::WhenReady);
     let out = bench.leg(NEAR, LegInput::Cancelled);
     assert_eq!(hangs_up(&out, FAR), Some(HangupCause::CallerCancelled));

@@ -570,9 +570,10 @@ pub(crate) fn invited_command(
     match output {
         LegOutput::Progress { status, body } => Some(Command::Progress { dialog, status, body }),
         LegOutput::Answer(body) => Some(Command::Accept { dialog, body }),
-        LegOutput::Refuse { cause, status } => {
-            let retry_after_s = cause.retry_after_s();
-            let refusal = Refusal { status, cause, retry_after_s, headers: Vec::new() };
+        LegOutput::Refuse { cause, status, is_theirs } => {
+            let (retry_after_s, headers) = (cause.retry_after_s(), Vec::new());
+            let refusal =
+                Refusal { status, cause, retry_after_s, headers, is_passed_on: is_theirs };
             Some(Command::Refuse { dialog, refusal })
         }
         LegOutput::Acknowledge(_)

@@ -85,7 +85,8 @@ impl Endpoint {
         cause: HangupCause,
     ) {
         let retry_after_s = cause.retry_after_s().filter(|_| status == 503);
-        let refusal = Refusal { status, cause, retry_after_s, headers: Vec::new() };
+        let headers = Vec::new();
+        let refusal = Refusal { status, cause, retry_after_s, headers, is_passed_on: false };
         self.refuse_incoming_with(cx, dialog, &refusal);
     }
 

@@ -426,6 +426,9 @@ pub struct Refusal {
     pub retry_after_s: Option<u32>,
     /// More headers: challenges, `Warning`.
     pub headers: Vec<(Cow<'static, str>, Vec<u8>)>,
+    /// Somebody else says so, whom the caller was to be connected with: no `Warning` names us as who refuses its session
+    /// description.
+    pub is_passed_on: bool,
 }
 
 /// What the switch wants from a dialog.

@@ -50,6 +50,7 @@ impl DialogPolicy {
             cause: HangupCause::Policy,
             retry_after_s: None,
             headers: vec![(name.into(), value.into_bytes())],
+            is_passed_on: false,
         };
         if self.reliable == Reliable::Off && required.has(RELIABLE) {
             return Some(refusal(420, "Unsupported", RELIABLE.to_owned()));

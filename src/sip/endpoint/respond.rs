@@ -178,7 +178,9 @@ impl Sender<'_> {
         if !matches!(refusal.status, 401 | 407) {
             writer.header(HeaderName::Reason, request::reason_of(refusal.cause));
         }
-        self.warn_in(&mut writer, refusal.cause);
+        if !refusal.is_passed_on {
+            self.warn_in(&mut writer, refusal.cause);
+        }
         if let Some(least_s) = refusal.retry_after_s {
             writer.number(HeaderName::RetryAfter, RetryAfter::spread(least_s, tag).delay_s);
         }
