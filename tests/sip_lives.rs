@@ -160,6 +160,41 @@ fn who_answers_in_the_next_life_is_hung_up_with_credentials_where_they_are_wante
 }
 
 #[test]
+fn a_bye_that_is_challenged_in_the_next_life_is_sent_with_credentials() {
+    let mut solo = Solo::new();
+    let dialog = solo.invite(outbound_with_credentials(solo.flow));
+    let invite = solo.take_one();
+    solo.receive(&answer(&invite, 200, Some("callee"), CALLED, SDP));
+    solo.command(Command::Acknowledge { dialog, body: None });
+    solo.take_sent();
+    solo.take_events();
+    solo.end_life();
+    let bye = solo.take_one();
+    assert_eq!(bye.kind(), "BYE");
+    assert!(bye.header("Proxy-Authorization").is_empty(), "{}", bye.text());
+    solo.receive(&answer(&bye, 407, None, CHALLENGE, ""));
+    let again = solo.take_one();
+    let stale = CHALLENGE.replace("\"n2\"", "\"n3\", stale=true");
+    solo.receive(&answer(&again, 407, None, &stale, ""));
+    let last = solo.take_one();
+    for (bye, nonce, cseq) in [(&again, "n2", "3 BYE"), (&last, "n3", "4 BYE")] {
+        let credentials = bye.header("Proxy-Authorization").concat();
+        assert!(credentials.contains(&format!("nonce=\"{nonce}\"")), "{}", bye.text());
+        assert_eq!(bye.header("CSeq"), [cseq]);
+        assert_eq!(bye.header("Reason"), ["Q.850;cause=41;text=\"switch_fault\""]);
+        assert_eq!(to_tag(bye), "callee");
+    }
+    // It is repeated in the life after that, too.
+    solo.end_life();
+    solo.advance_ms(600);
+    assert_eq!(solo.take_one().bytes, last.bytes, "it was lost");
+    solo.receive(&answer(&last, 200, None, "", ""));
+    solo.advance(LONG);
+    assert_eq!((solo.take_kinds().len(), solo.take_events().len()), (0, 0));
+    solo.assert_empty();
+}
+
+#[test]
 fn what_hangs_a_peer_up_is_repeated_in_the_next_life_until_it_is_answered() {
     for has_called in [false, true] {
         let mut solo = Solo::new();

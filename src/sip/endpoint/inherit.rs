@@ -9,6 +9,7 @@ use super::transact::Kept;
 use super::transact::Machine;
 use super::transact::Purpose;
 use super::transact::Transaction;
+use crate::sip::dialog::Dialog;
 use crate::sip::invite::State;
 use crate::sip::invite::Usage;
 use crate::sip::invite::UsageTimer;
@@ -26,11 +27,13 @@ impl Endpoint {
     /// - A 2xx without its ACK is repeated, and BYE follows the ACK, or 64·T1 (RFC 3261 §13.3.1.4, §15).
     /// - An INVITE of ours without a final response is cancelled once a provisional one comes, and a 2xx to it acknowledged
     ///   and ended (§9.1, §13.2.2.4). It is not sent again: nobody shall begin to ring by it.
-    /// - BYE, CANCEL and refusals are repeated until they are answered.
+    /// - BYE, CANCEL and refusals are repeated until they are answered, and BYE is sent with credentials where the answer
+    ///   asks for some (§22).
     ///
     /// Gives the dialogs that go on for that, with their names before and from now on. Nothing else of `before` goes on.
     pub fn inherit(&mut self, before: &mut Self, now: Moment) -> Vec<(DialogId, DialogId)> {
         before.prepare_invites();
+        before.prepare_byes();
         let names: Vec<u64> = before.transactions.all().map(|(name, _)| name).collect();
         for name in names {
             if let Some(transaction) = before.transactions.remove(name) {
@@ -59,6 +62,24 @@ impl Endpoint {
                 transaction.account =
                     account.map(|digest| Box::new(Kept { digest: *digest, fork: None }));
             }
+        }
+    }
+
+    /// Leaves with each BYE that nobody has answered the account of its call, in case it is challenged: the usage that would
+    /// see to that ends.
+    fn prepare_byes(&mut self) {
+        let names: Vec<u64> = self.transactions.all().map(|(name, _)| name).collect();
+        for name in names {
+            let Some(transaction) = self.transactions.get_mut(name) else { continue };
+            let Machine::Client { purpose, .. } = &mut transaction.machine else { continue };
+            let (Purpose::Bye, Some(dialog)) = (*purpose, transaction.owner) else { continue };
+            let Some(usage) = self.usages.get_mut(dialog.0) else { continue };
+            let State::Leaving(held) = &usage.state else { continue };
+            let Some(digest) = usage.digest.take() else { continue };
+            *purpose = Purpose::Parting;
+            transaction.given_up_for = usage.ending;
+            let fork = Some(Dialog::clone(held));
+            transaction.account = Some(Box::new(Kept { digest: *digest, fork }));
         }
     }
 
