@@ -8,6 +8,7 @@ pub mod awaited;
 mod call_metrics;
 pub mod call_task;
 mod challenges;
+pub mod declines;
 pub(crate) mod dial;
 pub mod dialog_policy;
 pub mod errand;

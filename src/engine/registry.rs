@@ -16,6 +16,7 @@ use crate::call::steer::Senseless;
 use crate::clock;
 use crate::engine::agent_health::AgentHealth;
 use crate::engine::awaited::AwaitedAgents;
+use crate::engine::declines::Declines;
 use crate::engine::errand::Errand;
 use crate::engine::mailbox;
 use crate::engine::registry::registrations::Registrations;
@@ -65,6 +66,8 @@ pub struct Registry {
     awaited: AwaitedAgents,
     /// How endpoints of agents fare.
     agents: AgentHealth,
+    /// Which carriers decline every call.
+    declines: Declines,
     /// What this node's marks in the trails of calls are made with.
     trail_key: TrailKey,
     /// Told whenever a call leaves.
@@ -156,6 +159,7 @@ impl Registry {
             draining: AtomicBool::new(false),
             awaited: AwaitedAgents::default(),
             agents: AgentHealth::default(),
+            declines: Declines::default(),
             trail_key: TrailKey::default(),
             left: Notify::new(),
             board_changed: Notify::new(),
@@ -182,6 +186,12 @@ impl Registry {
     #[must_use]
     pub fn agent_health(&self) -> AgentHealth {
         self.agents.clone()
+    }
+
+    /// Which carriers decline every call.
+    #[must_use]
+    pub const fn declines(&self) -> &Declines {
+        &self.declines
     }
 
     /// Admits one call.

@@ -145,6 +145,7 @@ impl Gauged {
         let (busy, idle) = self.database.connections();
         metric::set_labelled(Gauge::DatabaseConnections, "busy", busy as f64);
         metric::set_labelled(Gauge::DatabaseConnections, "idle", idle as f64);
+        self.switch.registry.declines().show(&self.switch.table.load());
         for (state, gateways) in gateways::count(&self.switch.registry) {
             metric::set_labelled(Gauge::Gateways, state, gateways as f64);
         }

@@ -113,6 +113,7 @@ impl Dialling {
         let mut todo = Vec::new();
         loop {
             if let Some(input) = input.take() {
+                self.heed(line, &input);
                 self.chooser.handle(clock::now(), input, &mut todo);
             }
             for next in std::mem::take(&mut todo) {

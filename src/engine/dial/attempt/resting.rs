@@ -1,6 +1,7 @@
 //! Addresses that rest: left out of a try, and noted as calls to them fail or are served.
 
 use crate::clock;
+use crate::engine::declines::DECLINE;
 use crate::engine::dial::Line;
 use crate::engine::dial::attempt::Dialling;
 use crate::engine::dial::route::Target;
@@ -54,6 +55,29 @@ impl Dialling {
             Target::Peer(route) => registry.take_peer(now, (route.uri.as_str(), address)),
         };
         (!state.takes_calls()).then_some(state)
+    }
+
+    /// Takes note of whether a carrier declines calls before it rings anybody.
+    pub(super) fn heed(&self, line: &Line, input: &Input) {
+        let trunk = self.trying.as_ref().and_then(|trying| trying.target.trunk());
+        let Some(trunk) = trunk else { return };
+        let declines = line.switch.registry.declines();
+        match input {
+            Input::Refused { refusal, .. } if refusal.status == DECLINE => declines.declined(trunk),
+            Input::Refused { .. } | Input::Answered { .. } => declines.served(trunk),
+            Input::Progressed { status, .. } if *status > 100 => declines.served(trunk),
+            // They say nothing of it.
+            Input::Progressed { .. }
+            | Input::Started
+            | Input::AtAddress { .. }
+            | Input::Sent { .. }
+            | Input::NotAdmitted { .. }
+            | Input::TimedOut { .. }
+            | Input::Unreachable { .. }
+            | Input::CutOff { .. }
+            | Input::Cancelled
+            | Input::DeadlineReached => (),
+        }
     }
 
     /// Tells the chooser something of which no more follows than a word for who remembers it.

@@ -9,6 +9,7 @@ use crate::net::dns::tests::Server;
 use crate::routing::contents::Contents;
 use crate::routing::gateway_addresses::GatewayAddress;
 use crate::routing::health;
+use crate::routing::outbound::tests::trunk;
 use crate::routing::outbound_attempt::Output;
 use crate::routing::table::RoutingTable;
 use crate::routing::trunk::Trunk;
@@ -19,6 +20,7 @@ use crate::sip::endpoint::told::Fork;
 use crate::sip::endpoint::told::RefusalNote;
 use crate::types::srtp::SrtpPolicy;
 use crate::types::transport::Transport;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -366,6 +368,56 @@ async fn the_next_address_of_an_agent_is_offered_keys_of_its_own() {
             let terms = way.terms.expect("terms");
             assert!(terms.brings_keys() && terms.transfers);
         }
+    }
+}
+
+/// Reads what the call is told until the end of its dialling.
+async fn until_failed(around: &mut Around) {
+    loop {
+        let news = around.news.recv().await.expect("the end");
+        if matches!(news, (_, DialNews::Leg(LegInput::DialFailed { .. }))) {
+            return;
+        }
+    }
+}
+
+/// A 603 of a carrier may be a person's, but those of all calls are none.
+#[tokio::test]
+async fn a_trunk_that_declines_every_call_before_it_rings_is_told_of() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let mut around = Around::new();
+    let own = trunk(1, |_| {});
+    let table = RoutingTable::new(Contents { trunks: vec![own], ..Contents::default() });
+    let told = |around: &Around, expected: u32| {
+        let declines = around.line.switch.registry.declines();
+        metrics::with_local_recorder(&recorder, || declines.show(&table));
+        let text = recorder.handle().render();
+        assert!(text.contains(&format!("trunks_declining {expected}\n")), "{text}");
+    };
+    // Of these calls the first four are declined, and one is not; then all are.
+    let statuses = [603, 603, 603, 603, 486, 603, 603, 603, 603, 603, 603, 404];
+    for (call, status) in statuses.into_iter().enumerate() {
+        let mut dialling = dialling(&around, planned(|_| ()), Stage::Admitted);
+        let id = dialling.trying.as_ref().expect("a try").id;
+        let trying = Input::Progressed { id, status: 100, early_media: false };
+        dialling.heed(&around.line, &trying);
+        let refusal = CarrierRefusal { status, ..CarrierRefusal::default() };
+        let refused = Some(Input::Refused { id, refusal });
+        assert!(dialling.run(&mut around.line, refused).await.is_none());
+        told(&around, u32::from(matches!(call, 9 | 10)));
+        until_failed(&mut around).await;
+    }
+    // Who rings declines for itself.
+    for _ in 0..10 {
+        let mut dialling = dialling(&around, planned(|_| ()), Stage::Admitted);
+        let id = dialling.trying.as_ref().expect("a try").id;
+        let rings = Input::Progressed { id, status: 180, early_media: false };
+        dialling.heed(&around.line, &rings);
+        let refusal = CarrierRefusal { status: 603, ..CarrierRefusal::default() };
+        let refused = Some(Input::Refused { id, refusal });
+        assert!(dialling.run(&mut around.line, refused).await.is_none());
+        told(&around, 0);
+        until_failed(&mut around).await;
     }
 }
 
