@@ -205,6 +205,7 @@ impl Shard {
         let sleep = tokio::time::sleep_until(clock::instant(clock::now()).into());
         tokio::pin!(sleep);
         loop {
+            self.handle.note_turn();
             let deadline = [self.endpoint.deadline(), self.challenges.deadline()];
             let deadline = deadline.into_iter().flatten().min();
             if let Some(at) = deadline {
@@ -230,7 +231,6 @@ impl Shard {
                 }
                 else => return,
             }
-            self.handle.note_turn();
             let gauges = self.endpoint.gauges();
             // Who wants to know looks: nobody waits for it, and to tell that costs more than the rest. But tests do.
             self.gauges.send_if_modified(|shown| {

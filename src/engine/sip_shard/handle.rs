@@ -208,7 +208,7 @@ impl ShardHandle {
         self.pulse.turns.load(Ordering::Relaxed)
     }
 
-    /// One more turn is made.
+    /// One more turn is made, or a life begins.
     pub(in crate::engine) fn note_turn(&self) {
         self.pulse.turns.fetch_add(1, Ordering::Relaxed);
     }
