@@ -59,7 +59,7 @@ pub(super) enum Input {
     /// A SIP connection is gone.
     FlowClosed(FlowId),
     /// A datagram came to one of the media ports.
-    Media(Bytes),
+    Media { from: SocketAddr, datagram: Bytes },
     /// The user wants to end the call.
     HangUp,
     /// The moment given by `deadline` has come.
@@ -203,7 +203,7 @@ impl Caller {
                 self.sip(now, SipInput::Received { flow, message }, out);
             }
             Input::FlowClosed(id) => self.sip(now, SipInput::FlowClosed(id), out),
-            Input::Media(datagram) => self.line.receive(now, &datagram),
+            Input::Media { from, datagram } => self.line.receive(now, from, &datagram),
             Input::HangUp => self.hang_up(now, CallProblem::GivenUp, out),
             Input::DeadlineReached => self.deadline_reached(now, out),
         }

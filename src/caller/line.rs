@@ -13,6 +13,9 @@ use crate::audio::wide::WideVoice;
 use crate::caller::call::Output;
 use crate::caller::ear::Ear;
 use crate::caller::ear::Heard;
+use crate::caller::headers::Carried;
+use crate::caller::headers::HeaderFaults;
+use crate::caller::headers::Headers;
 use crate::caller::voice::Voice;
 use crate::media::unpacking::unpack;
 use crate::rtp::classify::Datagram;
@@ -41,6 +44,7 @@ use crate::rtp::srtp::Protection;
 use crate::sdp::MediaPlan;
 use crate::types::codec::Codec;
 use crate::types::codec::Law;
+use crate::types::codec::PayloadType;
 use crate::types::limit::RTP_PACKED_BYTES_MAX;
 use crate::types::limit::RTP_PACKET_BYTES_MAX;
 use crate::types::moment::Moment;
@@ -73,6 +77,8 @@ pub(super) struct LineCounts {
     pub(super) feedback: Feedback,
     /// Packets that were no RTP of this session.
     pub(super) foreign: u64,
+    /// Packets whose headers are not as they should be.
+    pub(super) headers: HeaderFaults,
     /// How media was encrypted.
     pub(super) srtp: Option<SrtpSuite>,
     /// Encrypted packets that did not authenticate, or came twice.
@@ -85,6 +91,9 @@ pub(super) struct LineCounts {
 /// The media of one call.
 pub(super) struct Line {
     plan: Option<MediaPlan>,
+    /// The one before, as long as nothing came by the one of now.
+    plan_before: Option<MediaPlan>,
+    headers: Headers,
     protection: Protection,
     /// When the call was answered: from then on there is something to say.
     answered: Option<Moment>,
@@ -123,6 +132,8 @@ impl Line {
         }
         Self {
             plan: None,
+            plan_before: None,
+            headers: Headers::default(),
             protection: Protection::Plain,
             answered: None,
             next_tick: None,
@@ -162,7 +173,10 @@ impl Line {
         if self.protection.update(now, keys) {
             self.sender.change_ssrc();
         }
-        self.plan = Some(plan);
+        if self.plan.as_ref() != Some(&plan) {
+            self.headers.may_change();
+            self.plan_before = self.plan.replace(plan);
+        }
     }
 
     /// Provides for the codec and the clocks of a plan.
@@ -186,6 +200,7 @@ impl Line {
 
     /// The call is answered: speech and keys begin.
     pub(super) fn answered(&mut self, now: Moment) {
+        self.headers.may_change();
         self.answered.get_or_insert(now);
     }
 
@@ -215,6 +230,7 @@ impl Line {
             jitter: self.jitter.statistics(),
             feedback: self.sender.feedback(),
             foreign: self.foreign,
+            headers: self.headers.faults(),
             srtp: self.protection.suite(),
             refused: self.refused,
             first_packet: self.first_packet,
@@ -223,15 +239,18 @@ impl Line {
         }
     }
 
-    /// Takes a datagram of either port.
-    pub(super) fn receive(&mut self, now: Moment, datagram: &[u8]) {
+    /// Takes a datagram that came to either port.
+    pub(super) fn receive(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) {
         if datagram.is_empty() {
             return;
         }
         match classify(datagram) {
             Datagram::Rtp => match self.protection.receive(now, Layer::Rtp, datagram) {
-                Ok(datagram) => self.receive_rtp(now, &datagram),
-                Err(_) => self.refused += 1,
+                Ok(datagram) => self.receive_rtp(now, from, &datagram),
+                Err(_) => {
+                    self.refused += 1;
+                    self.headers.pass_over();
+                }
             },
             Datagram::Rtcp => match self.protection.receive(now, Layer::Rtcp, datagram) {
                 Ok(datagram) => self.receive_rtcp(now, &datagram),
@@ -245,8 +264,12 @@ impl Line {
         }
     }
 
-    fn receive_rtp(&mut self, now: Moment, datagram: &[u8]) {
-        let (Ok(packet), Some(plan)) = (RtpPacket::parse(datagram), &self.plan) else {
+    fn receive_rtp(&mut self, now: Moment, from: SocketAddr, datagram: &[u8]) {
+        let packet = RtpPacket::parse(datagram);
+        if let Ok(packet) = &packet {
+            self.judge(from, packet);
+        }
+        let (Ok(packet), Some(plan)) = (packet, &self.plan) else {
             self.foreign += 1;
             return;
         };
@@ -266,6 +289,26 @@ impl Line {
         self.first_packet.get_or_insert(now);
         self.receiver.receive(now, &packet, Content::Audio);
         self.jitter.push(now, &packet, Content::Audio, &mut self.payloads);
+    }
+
+    /// Looks at the header of a packet that came from where the other side has its media.
+    fn judge(&mut self, from: SocketAddr, packet: &RtpPacket<'_>) {
+        let Some(plan) = self.plan.as_ref().filter(|plan| plan.remote == Some(from)) else {
+            return self.headers.pass_over();
+        };
+        let kind = packet.payload_type;
+        let agreed = carried(plan, kind);
+        if agreed.is_some() {
+            self.plan_before = None;
+        }
+        // What was sent before may still be on its way.
+        let before = self.plan_before.as_ref().and_then(|plan| carried(plan, kind));
+        match agreed.or(before) {
+            Some(carried) => self.headers.take(packet, carried),
+            None if self.answered.is_some() => self.headers.unagreed(packet),
+            // Until the answer all that was offered may come (RFC 3264 §5.1).
+            None => self.headers.pass_over(),
+        }
     }
 
     fn receive_rtcp(&mut self, now: Moment, datagram: &[u8]) {
@@ -442,6 +485,14 @@ impl Line {
             out.push(if mux { Output::Rtp { bytes, to } } else { Output::Rtcp { bytes, to } });
         }
     }
+}
+
+/// What packets of a payload type carry by a plan; `None`: it has no such type.
+fn carried(plan: &MediaPlan, payload_type: PayloadType) -> Option<Carried> {
+    if Some(payload_type) == plan.dtmf_receive {
+        return Some(Carried::Event);
+    }
+    plan.receive_codec(payload_type).map(Carried::Audio)
 }
 
 fn written(packet: &[u8], length: Option<usize>) -> &[u8] {

@@ -5,6 +5,7 @@
 
 mod call;
 mod ear;
+mod headers;
 mod line;
 mod place;
 mod plan;
@@ -17,6 +18,9 @@ mod voice;
 mod tests;
 
 pub use crate::caller::ear::Heard;
+pub use crate::caller::headers::HeaderFault;
+pub use crate::caller::headers::HeaderFaults;
+pub use crate::caller::headers::HeaderRule;
 pub use crate::caller::place::CallError;
 pub use crate::caller::place::Control;
 pub use crate::caller::place::Phase;

@@ -35,6 +35,8 @@ use crate::types::transport::DatagramRule;
 use crate::types::transport::Oversize;
 use bytes::Bytes;
 use std::io;
+use std::net::IpAddr;
+use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tokio::sync::watch;
@@ -43,6 +45,8 @@ use tokio::time::sleep_until;
 /// How long SIP is answered after the end: a BYE of the other side may come twice, and what waits to
 /// be written to a connection goes out.
 const LINGER: Duration = Duration::from_millis(200);
+/// Where nothing comes from.
+const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 /// How often progress is told.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(100);
 
@@ -292,8 +296,9 @@ fn input(arrival: SipArrival) -> Input {
 
 /// A datagram of a media port. An error is a report about something sent before, and is nothing.
 fn media(read: io::Result<(usize, SocketAddr)>, buffer: &[u8]) -> Input {
-    let length = read.map_or(0, |(length, _)| length);
-    Input::Media(Bytes::copy_from_slice(buffer.get(..length).unwrap_or(&[])))
+    let (length, from) = read.unwrap_or((0, NOBODY));
+    let datagram = Bytes::copy_from_slice(buffer.get(..length).unwrap_or(&[]));
+    Input::Media { from, datagram }
 }
 
 async fn until(moment: Option<Moment>) {

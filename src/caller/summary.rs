@@ -1,6 +1,7 @@
 //! `CallSummary`: how a call went, and what was wrong with it.
 
 use crate::caller::ear::Heard;
+use crate::caller::headers::HeaderFaults;
 use crate::caller::line::JITTER_MS;
 use crate::caller::line::LineCounts;
 use crate::rtp::quality::Conditions;
@@ -98,6 +99,8 @@ pub struct MediaSummary {
     pub late: u64,
     /// Datagrams that did not belong to the session.
     pub foreign: u64,
+    /// Packets of the other side whose RTP headers are not as they should be.
+    pub headers: HeaderFaults,
     /// How it was encrypted; `None`: it was not.
     pub srtp: Option<SrtpSuite>,
     /// Encrypted packets that did not authenticate or came twice.
@@ -139,6 +142,7 @@ impl MediaSummary {
             lost,
             late,
             foreign: counts.foreign,
+            headers: counts.headers,
             srtp: counts.srtp,
             refused: counts.refused,
             loss_percent,

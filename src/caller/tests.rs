@@ -6,6 +6,8 @@ use crate::caller::call::Input;
 use crate::caller::call::Output;
 use crate::caller::call::State;
 use crate::caller::call::local_media;
+use crate::caller::headers::HeaderFaults;
+use crate::caller::headers::HeaderRule;
 use crate::caller::line::Line;
 use crate::caller::summary::CallProblem;
 use crate::caller::summary::CallSummary;
@@ -56,6 +58,7 @@ use std::time::Duration;
 const LATENCY: Duration = Duration::from_millis(5);
 const CALLER: &str = "192.0.2.1:5060";
 const CALLEE: &str = "192.0.2.2:5060";
+const CALLEE_MEDIA: &str = "192.0.2.2:30000";
 
 /// What the called side does.
 #[derive(Clone)]
@@ -75,6 +78,8 @@ struct Script {
     describes: bool,
     /// RTP goes back where it came from.
     echoes: bool,
+    /// What becomes of a packet that goes back, by its number from 1.
+    alters: fn(usize, &mut [u8]),
     hangs_up_after: Option<Duration>,
     reinvites_after: Option<Duration>,
     /// The re-INVITE asks for an offer instead of making one.
@@ -95,6 +100,7 @@ impl Default for Script {
             ptime_ms: 20,
             describes: true,
             echoes: true,
+            alters: |_, _| (),
             hangs_up_after: None,
             reinvites_after: None,
             asks_for_offer: false,
@@ -295,7 +301,9 @@ impl World {
                 self.caller(Input::Sip { flow: flow(CALLER, CALLEE), message });
             }
             Packet::RtpToCallee(bytes) => self.hear(&bytes),
-            Packet::RtpToCaller(bytes) => self.caller(Input::Media(bytes.into())),
+            Packet::RtpToCaller(bytes) => {
+                self.caller(Input::Media { from: address(CALLEE_MEDIA), datagram: bytes.into() });
+            }
         }
     }
 
@@ -311,7 +319,9 @@ impl World {
         } else {
             self.said.push((packet.payload.len(), packet.payload_type.get()));
             if self.script.echoes {
-                self.send(Packet::RtpToCaller(bytes.to_vec()));
+                let mut echo = bytes.to_vec();
+                (self.script.alters)(self.said.len(), &mut echo);
+                self.send(Packet::RtpToCaller(echo));
             }
         }
     }
@@ -429,7 +439,7 @@ impl World {
 
     fn answer(&self) -> Bytes {
         let offer = sdp::parse(self.offer.as_ref().unwrap()).unwrap();
-        let media = local_media(address("192.0.2.2:30000"), 30_001, 8);
+        let media = local_media(address(CALLEE_MEDIA), 30_001, 8);
         let text = sdp::answer(&offer, &self.script.capabilities, &media).unwrap().0;
         let text = String::from_utf8(text).unwrap();
         // The endpoint would follow our wish; other switches have their own.
@@ -445,7 +455,7 @@ impl World {
             Plan::Answer => Command::Accept { dialog, body: Bytes::new() },
             Plan::HangUp => Command::Hangup { dialog, cause: HangupCause::MaxDuration },
             Plan::Reinvite => {
-                let mut media = local_media(address("192.0.2.2:30000"), 30_001, 8);
+                let mut media = local_media(address(CALLEE_MEDIA), 30_001, 8);
                 media.version = 2;
                 let body = sdp::offer(&self.script.capabilities, &media).into();
                 Command::Reinvite { dialog, body }
@@ -486,6 +496,7 @@ fn a_call_that_is_echoed_hears_its_own_tone() {
     assert_eq!((summary.media.sent, summary.media.lost), (150, 0));
     assert!((148..=150).contains(&summary.media.received), "{:?}", summary.media);
     assert!(summary.media.mos.unwrap() > 4.3, "{:?}", summary.media);
+    assert_eq!(summary.media.headers, HeaderFaults::default());
     assert!(summary.heard.is_tone(440), "{:?}", summary.heard);
     assert!(!summary.call_id.is_empty());
     assert!(world.saw("Ended"), "{:?}", world.events);
@@ -584,6 +595,7 @@ fn a_new_offer_within_the_call_is_answered_and_audio_goes_on() {
     assert_eq!((summary.problem, summary.reinvites), (None, 1));
     assert!(world.saw("ReinviteAnswered"), "{:?}", world.events);
     assert_eq!((summary.media.sent, summary.media.lost), (150, 0));
+    assert_eq!(summary.media.headers, HeaderFaults::default());
 }
 
 #[test]
@@ -594,6 +606,7 @@ fn a_request_for_an_offer_within_the_call_is_met_and_audio_goes_on() {
     assert_eq!((summary.problem, summary.reinvites), (None, 1));
     assert!(world.saw("ReinviteAnswered"), "{:?}", world.events);
     assert_eq!((summary.media.sent, summary.media.lost), (150, 0));
+    assert_eq!(summary.media.headers, HeaderFaults::default());
 }
 
 #[test]
@@ -653,6 +666,75 @@ fn other_codecs_and_packet_times_are_followed() {
     assert_eq!((summary.problem, summary.media.codec), (None, Some(Codec::Pcma)));
     assert!(summary.heard.is_tone(440), "{:?}", summary.heard);
     assert!(world.said.iter().all(|packet| *packet == (240, 8)), "{:?}", world.said);
+    assert_eq!(summary.media.headers, HeaderFaults::default());
+}
+
+#[test]
+fn a_header_that_is_not_as_it_should_be_is_told_and_which_rule_it_breaks() {
+    let cases: [(HeaderRule, fn(usize, &mut [u8])); 6] = [
+        (HeaderRule::PayloadType, |number, packet| {
+            if number == 50 {
+                packet[1] = 33;
+            }
+        }),
+        (HeaderRule::Sequence, |number, packet| {
+            if number == 50 {
+                let before = u16::from_be_bytes([packet[2], packet[3]]).wrapping_sub(1);
+                packet[2..4].copy_from_slice(&before.to_be_bytes());
+            }
+        }),
+        (HeaderRule::Timestamp, |number, packet| {
+            if number == 50 {
+                packet[7] ^= 1;
+            }
+        }),
+        (HeaderRule::Ssrc, |number, packet| {
+            if number == 50 {
+                packet[8] ^= 1;
+            }
+        }),
+        (HeaderRule::Marker, |number, packet| {
+            if number == 50 {
+                packet[1] |= 0x80;
+            }
+        }),
+        (HeaderRule::Marker, |number, packet| {
+            if number == 1 {
+                packet[1] &= 0x7f;
+            }
+        }),
+    ];
+    for (rule, alters) in cases {
+        let (summary, _) = call(Script { alters, ..Script::default() }, Orders::default());
+        let faults = summary.media.headers;
+        assert_eq!(faults.first.map(|fault| fault.rule), Some(rule), "{faults:?}");
+        assert!((1..=2).contains(&faults.total()), "{faults:?}");
+        assert_eq!(summary.problem, None);
+    }
+}
+
+#[test]
+fn media_from_anywhere_else_is_not_judged() {
+    let mut headers = Vec::new();
+    for from in [CALLEE_MEDIA, "192.0.2.3:30000"] {
+        let (_, mut world) = call(Script { echoes: false, ..Script::default() }, Orders::default());
+        for sequence in [5, 5, 5] {
+            let packet = RtpPacket {
+                marker: true,
+                payload_type: PayloadType::new(0).unwrap(),
+                sequence,
+                timestamp: 0,
+                ssrc: 9,
+                payload: &[0x10; 160],
+            };
+            let mut bytes = [0; 200];
+            let length = packet.write(&mut bytes).unwrap();
+            let datagram = Bytes::copy_from_slice(&bytes[..length]);
+            world.caller(Input::Media { from: address(from), datagram });
+        }
+        headers.push(world.caller.summary().media.headers.sequence);
+    }
+    assert_eq!(headers, [2, 0]);
 }
 
 #[test]

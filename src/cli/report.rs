@@ -61,6 +61,10 @@ fn audio(summary: &CallSummary) -> Vec<String> {
     if media.refused > 0 {
         lines.push(format!("srtp      {} packets refused", media.refused));
     }
+    if let Some(first) = media.headers.first {
+        let packets = media.headers.total();
+        lines.push(format!("headers   {packets} packets not as they should be, first {first}"));
+    }
     let far = match (media.round_trip, media.far_lost) {
         (Some(trip), Some(lost)) => Some(format!("round trip {}, {lost} of ours lost", ms(trip))),
         (None, Some(lost)) => Some(format!("{lost} of ours lost")),
@@ -130,6 +134,15 @@ pub(crate) fn json(summary: &CallSummary) -> String {
             "packets_lost": media.lost,
             "packets_late": media.late,
             "packets_foreign": media.foreign,
+            "header_faults": {
+                "payload_type": media.headers.payload_type,
+                "sequence": media.headers.sequence,
+                "timestamp": media.headers.timestamp,
+                "ssrc": media.headers.ssrc,
+                "marker": media.headers.marker,
+                "event": media.headers.event,
+                "first": media.headers.first.map(|fault| fault.to_string()),
+            },
             "srtp_suite": media.srtp.map(SrtpSuite::as_str),
             "srtp_packets_refused": media.refused,
             "loss_percent": rounded(f64::from(media.loss_percent)),
@@ -159,6 +172,9 @@ fn rounded(value: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::caller::CallProblem;
+    use crate::caller::HeaderFault;
+    use crate::caller::HeaderFaults;
+    use crate::caller::HeaderRule;
     use crate::caller::Heard;
     use crate::caller::MediaSummary;
     use crate::caller::SetupTimes;
@@ -244,6 +260,31 @@ call      refused with 404
 call-id   abc
 verdict   failed: refused with 404 Not Found (Q.850;cause=1;text=\"unknown_number\")"
         );
+    }
+
+    #[test]
+    fn headers_that_are_not_as_they_should_be_are_told_with_the_first_of_them() {
+        let first = HeaderFault {
+            rule: HeaderRule::Marker,
+            payload_type: 8,
+            marker: false,
+            sequence: 7,
+            timestamp: 1_600,
+            ssrc: 0xab,
+            expected: Some((7, 160)),
+        };
+        let mut summary = answered();
+        summary.media.headers =
+            HeaderFaults { marker: 2, event: 1, first: Some(first), ..HeaderFaults::default() };
+        let told =
+            "marker: type 8, number 7, time 1600, SSRC 000000ab; next was number 7, time 160";
+        let line = format!("\nheaders   3 packets not as they should be, first {told}\n");
+        assert!(text(&summary).contains(&line), "{}", text(&summary));
+        let value: serde_json::Value = serde_json::from_str(&json(&summary)).unwrap();
+        let faults = &value["media"]["header_faults"];
+        assert_eq!(faults["marker"], 2);
+        assert_eq!(faults["ssrc"], 0);
+        assert_eq!(faults["first"], told);
     }
 
     #[test]

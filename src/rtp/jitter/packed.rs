@@ -243,7 +243,8 @@ impl JitterBuffer {
 }
 
 /// How long the audio of a payload is, in units of 8 kHz; `None`: it is none of this codec.
-pub(super) fn units_of(codec: Codec, payload: &[u8]) -> Option<u32> {
+#[must_use]
+pub fn units_of(codec: Codec, payload: &[u8]) -> Option<u32> {
     let length = u32::try_from(payload.len()).ok()?;
     let units = match codec {
         Codec::Pcmu | Codec::Pcma | Codec::G722 => return Some(length),
