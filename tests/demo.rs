@@ -41,6 +41,7 @@ fn check(child: Child) -> String {
     for expected in ["\"ready\":true", "verdict   passed", "the record in PostgreSQL", "normal"] {
         assert!(out.contains(expected), "no `{expected}` in:\n{out}\n{err}");
     }
+    assert!(!out.contains("\nheaders "), "the switch sent wrong RTP:\n{out}");
     out.into_owned()
 }
 

@@ -239,6 +239,7 @@ async fn the_command_calls_over_tls_whom_the_certificate_proves_and_encrypts() {
     let said = call(&[&proven[..], &["--srtp"]].concat()).await;
     assert_eq!(said.code, Some(0), "{said:?}");
     assert!(said.out.contains("AES_CM_128_HMAC_SHA1_80"), "{said:?}");
+    assert!(!said.out.contains("\nheaders "), "{said:?}");
     let said = call(&proven).await;
     assert!(said.code == Some(1) && said.out.contains("srtp_mismatch"), "{said:?}");
     for (proof, words) in [

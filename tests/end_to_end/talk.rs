@@ -77,9 +77,14 @@ impl Talk {
         self.over().await
     }
 
-    /// Waits until the other side has ended the call.
+    /// Waits until the other side has ended the call. The header of every packet of the switch must have been as it
+    /// should.
     pub(crate) async fn over(self) -> CallSummary {
-        timeout(PATIENCE, self.task).await.expect("the call ends").unwrap().unwrap()
+        let over = timeout(PATIENCE, self.task).await.expect("the call ends");
+        let summary = over.unwrap().unwrap();
+        let headers = summary.media.headers;
+        assert_eq!(headers.total(), 0, "RTP of the switch is wrong: {headers:?}");
+        summary
     }
 }
 
