@@ -3,10 +3,18 @@
 use super::alone::Alone;
 use super::*;
 use crate::types::codec::PayloadType;
+use crate::types::codec::Ptime;
 use crate::types::random::Random;
+
+/// A byte for each 1/8000 s, linear samples of both rates, and frames of any length. What only passes through is not
+/// heard here.
+const CODECS: [Codec; 5] = [Codec::Pcmu, Codec::G722, Codec::L16, Codec::L16Wide, Codec::Opus];
+/// Where the time stamps of a peer begin, so that they wrap soon.
+const FIRST_STAMP: u32 = u32::MAX - 70_000;
 
 /// A peer, a network and whoever plays what comes.
 struct Line {
+    codec: Codec,
     buffer: Alone,
     random: Random,
     /// Packets on their way: when they come, in µs, their number and time stamp.
@@ -22,6 +30,8 @@ struct Line {
     steady: bool,
     /// What was played last was silence of the peer.
     was_silent: bool,
+    /// Where the decoder of packets is, in samples of the peer; `None`: it does not know.
+    decoded: Option<u32>,
     heard: Heard,
 }
 
@@ -44,9 +54,17 @@ fn byte_of(sample: u32, steady: bool) -> u8 {
 
 impl Line {
     fn new() -> Self {
-        let config = JitterConfig { depth_ms: 40, codec: Codec::Pcmu };
+        Self::of(Codec::Pcmu)
+    }
+
+    fn of(codec: Codec) -> Self {
+        let mut buffer = Alone::new(JitterConfig { depth_ms: 40, codec });
+        if codec.is_packed() {
+            buffer.equip(JitterRoom::default());
+        }
         Self {
-            buffer: Alone::new(config),
+            codec,
+            buffer,
             random: Random::from_seed(11),
             flying: Vec::new(),
             now_us: 1_000_000,
@@ -57,6 +75,7 @@ impl Line {
             slower_ppm: 0,
             steady: false,
             was_silent: false,
+            decoded: None,
             heard: Heard::default(),
         }
     }
@@ -85,9 +104,10 @@ impl Line {
         while self.next_us <= self.now_us {
             let samples = self.ptime_ms * 8;
             let first = self.sent_samples;
-            let payload = (first..first + samples).map(|at| byte_of(at, self.steady)).collect();
+            let payload = self.payload(first, samples);
             if let Some(late) = late_us(&mut self.random) {
-                let timestamp = (u32::MAX - 70_000).wrapping_add(first);
+                let units = first.wrapping_mul(self.codec.clock_factor());
+                let timestamp = FIRST_STAMP.wrapping_add(units);
                 self.flying.push((self.next_us + late, self.sequence, timestamp, payload));
             }
             self.sequence = self.sequence.wrapping_add(1);
@@ -127,19 +147,86 @@ impl Line {
             }
             Frame::Mixed(..) | Frame::Quiet | Frame::Empty => false,
         };
+        let silent = self.unpacked().unwrap_or(silent);
         if silent && self.buffer.wants_less() {
             let _silence = self.buffer.instead();
+            self.unpacked();
         }
         self.was_silent = silent;
-        let last = self.buffer.clock.wrapping_sub(u32::MAX - 70_000);
+        let last = self.given_up_to();
         let said_us = u64::from(last) * 125 * (1_000_000 + self.slower_ppm) as u64 / 1_000_000;
         self.heard.delay_ms = (self.now_us as f64 - 1_000_000.0 - said_us as f64) / 1_000.0 + 20.0;
         self.heard.delay_max_ms = self.heard.delay_max_ms.max(self.heard.delay_ms);
     }
 
+    /// The sample of the peer that is given out next.
+    fn given_up_to(&self) -> u32 {
+        self.buffer.clock.wrapping_sub(FIRST_STAMP / self.codec.clock_factor())
+    }
+
+    /// A packet of `samples` at 8 kHz from `first` on. One that is decoded as a whole ends with where it begins.
+    fn payload(&self, first: u32, samples: u32) -> Vec<u8> {
+        let length = match self.codec {
+            Codec::Pcmu | Codec::Pcma | Codec::G722 => {
+                return (first..first + samples).map(|at| byte_of(at, self.steady)).collect();
+            }
+            Codec::L16 => samples * 2,
+            Codec::L16Wide => samples * 4,
+            Codec::Opus => 5,
+            Codec::G729 => samples / 8,
+        };
+        let mut payload = vec![0; length as usize];
+        let (head, place) = payload.split_at_mut(length as usize - 4);
+        place.copy_from_slice(&first.to_be_bytes());
+        if self.codec == Codec::Opus {
+            // A single frame (RFC 6716 §3.1).
+            let length = [80, 160, 320, 480].iter().position(|it| *it == samples).unwrap();
+            head[0] = (length as u8) << 3;
+        }
+        payload
+    }
+
+    /// Does what a decoder of packets has to do for the frame just given, each sample of which must be the one whose
+    /// time it is. Whether all of it was silence of the peer; `None`: its codec is none of those.
+    fn unpacked(&mut self) -> Option<bool> {
+        let desk = self.buffer.desk()?;
+        let (mut silent, mut played) = (true, 0);
+        for step in desk.steps() {
+            match step {
+                Step::Packet { bytes, .. } => {
+                    let place = desk.bytes(bytes).last_chunk().expect("four bytes");
+                    self.decoded = Some(u32::from_be_bytes(*place));
+                }
+                Step::Play(units) => {
+                    let (units, steady) = (u32::from(*units), self.steady);
+                    let is_silent =
+                        |first| (first..first + units).all(|at| byte_of(at, steady) == 0xff);
+                    silent &= self.decoded.is_some_and(is_silent);
+                    played += units;
+                    self.decoded = self.decoded.map(|first| first + units);
+                }
+                Step::Drop(units) => {
+                    self.decoded = self.decoded.map(|first| first + u32::from(*units));
+                }
+                Step::Missing { .. } | Step::Quiet(_) => {}
+                Step::Forget => self.decoded = None,
+            }
+        }
+        if let (Some(decoded), Some(Step::Play(_))) = (self.decoded, desk.steps().last()) {
+            assert_eq!(decoded, self.given_up_to(), "{}", self.codec);
+        }
+        Some(silent && played == FRAME_SAMPLES)
+    }
+
     fn dropped_ms(&self) -> u64 {
         self.buffer.statistics().dropped_samples / 8
     }
+}
+
+/// Some codecs have no packets so long.
+fn has_packets_of(codec: Codec, ms: u32) -> bool {
+    let ptime = u8::try_from(ms).ok().and_then(Ptime::from_ms);
+    ptime.is_some_and(|ptime| codec.fitting(ptime) == ptime)
 }
 
 #[test]
@@ -185,37 +272,46 @@ fn in_sound_that_never_pauses_the_delay_grows_where_a_packet_is_missing_anyway()
 
 #[test]
 fn after_a_blackout_of_5_s_the_delay_is_back_at_its_least_within_3_s() {
-    for (steady, held) in [(false, false), (false, true), (true, false), (true, true)] {
-        let mut line = Line { steady, ..Line::new() };
-        line.run(10, |_| Some(5_000));
-        let least_ms = line.heard.delay_ms;
-        // Either all is lost, or it comes at once in the end.
-        let mut left = 5_000_000;
-        line.run(5, |_| {
-            left -= 20_000;
-            held.then_some(5_000 + left)
-        });
-        line.run(3, |_| Some(5_000));
-        let after_ms = line.heard.delay_ms;
-        assert!(after_ms <= least_ms + 1.0, "{steady} {held}: {least_ms} {after_ms}");
-        let missing = line.heard.missing;
-        line.run(10, |_| Some(5_000));
-        assert_eq!(line.heard.missing, missing, "{steady} {held}");
-        assert!(line.heard.delay_ms <= least_ms + 1.0);
+    for codec in CODECS {
+        for (steady, held) in [(false, false), (false, true), (true, false), (true, true)] {
+            let mut line = Line { steady, ..Line::of(codec) };
+            line.run(10, |_| Some(5_000));
+            let least_ms = line.heard.delay_ms;
+            // Either all is lost, or it comes at once in the end.
+            let mut left = 5_000_000;
+            line.run(5, |_| {
+                left -= 20_000;
+                held.then_some(5_000 + left)
+            });
+            line.run(3, |_| Some(5_000));
+            let (after_ms, case) = (line.heard.delay_ms, format!("{codec} {steady} {held}"));
+            assert!(after_ms <= least_ms + 1.0, "{case}: {least_ms} {after_ms}");
+            let missing = line.heard.missing;
+            line.run(10, |_| Some(5_000));
+            assert_eq!(line.heard.missing, missing, "{case}");
+            assert!(line.heard.delay_ms <= least_ms + 1.0, "{case}");
+        }
     }
 }
 
 #[test]
 fn stalls_that_come_each_second_grow_the_delay_as_far_as_it_may() {
+    CODECS.into_iter().for_each(stalls_each_second_grow_the_delay);
+}
+
+fn stalls_each_second_grow_the_delay(codec: Codec) {
     for (ptime_ms, steady) in [(10, false), (20, false), (20, true), (30, true), (60, false)] {
+        if !has_packets_of(codec, ptime_ms) {
+            continue;
+        }
         for stall_ms in [120, 160, 180, 190, 200, 220] {
-            let mut line = Line { steady, ptime_ms, ..Line::new() };
+            let mut line = Line { steady, ptime_ms, ..Line::of(codec) };
             line.run(5, |_| Some(5_000));
             line.stalls(10, 1, stall_ms);
             let (missing, before) = (line.heard.missing, line.buffer.statistics());
             line.stalls(10, 1, stall_ms);
             let (missing, after) = (line.heard.missing - missing, line.buffer.statistics());
-            let case = format!("{ptime_ms} {steady} {stall_ms}: {after:?}");
+            let case = format!("{codec} {ptime_ms} {steady} {stall_ms}: {after:?}");
             // Of 200 ms a second, at most a frame: more only of what is longer than any delay.
             let most = if stall_ms < 200 { 10 } else { 20 };
             assert!(missing <= most, "{missing} of {case}");
@@ -274,41 +370,65 @@ fn after_loss_disorder_and_bursts_of_it_the_delay_is_back_at_its_least_within_3_
 
 #[test]
 fn after_a_single_stall_the_delay_is_back_at_its_least_within_3_s() {
+    CODECS.into_iter().for_each(after_a_single_stall_the_delay_is_back);
+}
+
+fn after_a_single_stall_the_delay_is_back(codec: Codec) {
     for (ptime_ms, steady) in [(10, false), (20, false), (20, true), (60, false), (60, true)] {
+        if !has_packets_of(codec, ptime_ms) {
+            continue;
+        }
         for stall_ms in [60, 100, 160, 180, 190, 220, 300, 1_000] {
-            let mut line = Line { steady, ptime_ms, ..Line::new() };
+            let mut line = Line { steady, ptime_ms, ..Line::of(codec) };
             // The first stall would begin at the tenth second.
             line.run(8, |_| Some(5_000));
             let least_ms = line.heard.delay_ms;
             line.stalls(3, 10, stall_ms);
             line.run(2, |_| Some(5_000));
             let after_ms = line.heard.delay_ms;
-            assert!(
-                after_ms <= least_ms + 1.0,
-                "{ptime_ms} {steady} {stall_ms}: {least_ms} {after_ms}"
-            );
+            let case = format!("{codec} {ptime_ms} {steady} {stall_ms}");
+            assert!(after_ms <= least_ms + 1.0, "{case}: {least_ms} {after_ms}");
             let missing = line.heard.missing;
             line.run(10, |_| Some(5_000));
-            assert_eq!(line.heard.missing, missing, "{ptime_ms} {steady} {stall_ms}");
+            assert_eq!(line.heard.missing, missing, "{case}");
         }
     }
 }
 
 #[test]
 fn a_clock_that_drifts_by_200_ppm_for_an_hour_drops_no_speech_and_adds_no_delay() {
-    for slower_ppm in [-200, 200] {
-        let mut line = Line { slower_ppm, ..Line::new() };
+    drifts(&[(Codec::Pcmu, -200), (Codec::Pcmu, 200)]);
+}
+
+#[test]
+fn a_drift_of_200_ppm_for_an_hour_drops_no_speech_of_g722() {
+    drifts(&[(Codec::G722, -200), (Codec::G722, 200)]);
+}
+
+#[test]
+fn a_drift_of_200_ppm_for_an_hour_drops_no_speech_of_opus() {
+    drifts(&[(Codec::Opus, -200), (Codec::Opus, 200)]);
+}
+
+#[test]
+fn a_drift_of_200_ppm_for_an_hour_drops_no_speech_of_linear_audio() {
+    drifts(&[(Codec::L16, 200), (Codec::L16Wide, -200)]);
+}
+
+fn drifts(cases: &[(Codec, i64)]) {
+    for (codec, slower_ppm) in cases {
+        let mut line = Line { slower_ppm: *slower_ppm, ..Line::of(*codec) };
         line.run(10, |_| Some(5_000));
         line.heard.delay_max_ms = 0.0;
         line.run(3_590, |random| Some(5_000 + random.below(3_000)));
-        let statistics = line.buffer.statistics();
-        assert_eq!((statistics.lost, statistics.late), (0, 0), "{slower_ppm}");
-        assert_eq!(line.heard.missing, 0, "{slower_ppm}: {statistics:?}");
-        assert!(line.heard.delay_max_ms <= 70.0, "{slower_ppm}: {}", line.heard.delay_max_ms);
+        let (statistics, case) = (line.buffer.statistics(), format!("{codec} {slower_ppm}"));
+        assert_eq!((statistics.lost, statistics.late), (0, 0), "{case}");
+        assert_eq!(line.heard.missing, 0, "{case}: {statistics:?}");
+        assert!(line.heard.delay_max_ms <= 70.0, "{case}: {}", line.heard.delay_max_ms);
         // 720 ms, a frame at a time, and what the beginning had too much.
         let (less, more) = (line.dropped_ms(), statistics.stretched_samples / 8);
-        let (expected, other) = if slower_ppm < 0 { (less, more) } else { (more, less) };
-        assert!((680..=780).contains(&expected) && other <= 40, "{slower_ppm}: {less} {more}");
+        let (expected, other) = if *slower_ppm < 0 { (less, more) } else { (more, less) };
+        assert!((680..=780).contains(&expected) && other <= 40, "{case}: {less} {more}");
     }
 }
 
