@@ -78,6 +78,15 @@ fn heard(scene: &Scene) -> Vec<i16> {
     frames.flatten().map(|byte| g711::ulaw_decode(*byte)).collect()
 }
 
+/// What an agent of 16 kHz heard.
+fn heard_wide(scene: &Scene) -> Vec<i16> {
+    let frames = scene.heard.iter().filter_map(|event| match event {
+        LinkEvent::WideAudio(wide) => Some(**wide),
+        _ => None,
+    });
+    frames.flatten().collect()
+}
+
 /// What a peer makes of the G.722 that was sent to it.
 fn decoded(scene: &Scene) -> Vec<i16> {
     let mut decoder = g722::Decoder::default();
@@ -138,14 +147,7 @@ fn an_agent_of_16_khz_hears_and_says_what_no_telephone_carries_while_the_codec_d
         assert_eq!(scene.agent.push_wide(bytes.as_flattened()), 640);
         singer.sing(&mut scene, 1);
     }
-    let heard: Vec<i16> = scene
-        .heard
-        .iter()
-        .filter_map(
-            |event| if let LinkEvent::WideAudio(wide) = event { Some(**wide) } else { None },
-        )
-        .flatten()
-        .collect();
+    let heard = heard_wide(&scene);
     assert_eq!(heard.len(), 100 * WIDE_SAMPLES, "after that it hears 8 kHz");
     assert_tone(&heard[16_000..32_000], 2_500);
     assert_tone(&decoded(&scene)[16_000..32_000], 3_000);
@@ -201,6 +203,30 @@ fn a_lost_packet_is_concealed_at_16_khz() {
     let concealed = scene.session.statistics().concealed;
     assert!((8..=10).contains(&concealed), "{concealed}");
     assert_tone(&heard(&scene)[8_000..32_000], 1_000);
+}
+
+#[test]
+fn of_a_lost_packet_what_no_telephone_carries_is_concealed_too() {
+    let mut scene = Scene::new(plan(Codec::G722));
+    let (mut end, agent) = wide_link();
+    scene.session.attach(&mut end);
+    scene.agent = agent;
+    let mut singer = Singer::new(5_000);
+    for tick in 0..200 {
+        let bytes = singer.packet();
+        if tick % 20 != 13 {
+            scene.receive(&singer.talker, &bytes);
+        }
+        scene.tick();
+    }
+    let concealed = scene.session.statistics().concealed;
+    assert!((8..=10).contains(&concealed), "{concealed}");
+    let heard = heard_wide(&scene);
+    assert_eq!(heard.len(), 200 * WIDE_SAMPLES);
+    for (at, frame) in heard.chunks_exact(WIDE_SAMPLES).enumerate().skip(50) {
+        let (share, loudness) = (share_at(frame, 2_500), rms(frame));
+        assert!(share > 0.9 && loudness > 4_000.0, "{at}: {share} {loudness}");
+    }
 }
 
 /// Changes to another codec and back while both speak.
