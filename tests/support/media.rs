@@ -60,8 +60,12 @@ impl Media {
     /// When the system does not count what a socket drops.
     #[must_use]
     pub fn new(socket: UdpSocket) -> Self {
+        Self::with(socket, Arc::default())
+    }
+
+    fn with(socket: UdpSocket, streams: Arc<Mutex<Streams>>) -> Self {
         setsockopt(&socket, RxqOvfl, &1).unwrap();
-        Self { socket, streams: Arc::default() }
+        Self { socket, streams }
     }
 
     /// Checks what comes here as what goes on from there: a description says that media comes here now.
@@ -69,7 +73,7 @@ impl Media {
     pub fn instead_of(socket: UdpSocket, before: &Self) -> Self {
         let streams = Arc::clone(&before.streams);
         streams.lock().unwrap_or_else(PoisonError::into_inner).moved();
-        Self { streams, ..Self::new(socket) }
+        Self::with(socket, streams)
     }
 
     /// What comes here, for a thread that reads without a runtime.
@@ -111,7 +115,7 @@ impl Media {
     ///
     /// When the switch should not have sent it so.
     pub async fn receive(&self, buffer: &mut [u8]) -> io::Result<Datagram> {
-        let read = || read(&self.socket, buffer);
+        let read = || read(&self.socket, buffer, MsgFlags::empty());
         let datagram = self.socket.async_io(Interest::READABLE, read).await?;
         hold(&self.streams, &datagram, buffer);
         Ok(datagram)
@@ -142,9 +146,25 @@ impl Media {
     ///
     /// As of the socket.
     pub fn try_recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let datagram = self.socket.try_io(Interest::READABLE, || read(&self.socket, buffer))?;
+        let read = || read(&self.socket, buffer, MsgFlags::empty());
+        let datagram = self.socket.try_io(Interest::READABLE, read)?;
         hold(&self.streams, &datagram, buffer);
         Ok((datagram.length, datagram.from))
+    }
+}
+
+impl Drop for Media {
+    /// Checks what nobody has read: who does not listen is to be sent what is right all the same. What goes on at
+    /// another socket is checked there.
+    fn drop(&mut self) {
+        if std::thread::panicking() || Arc::strong_count(&self.streams) > 1 {
+            return;
+        }
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner).read_late();
+        let mut buffer = [0; 2_048];
+        while let Ok(datagram) = read(&self.socket, &mut buffer, MsgFlags::MSG_DONTWAIT) {
+            hold(&self.streams, &datagram, &buffer);
+        }
     }
 }
 
@@ -167,7 +187,7 @@ impl ThreadMedia {
     ///
     /// When the switch should not have sent it so.
     pub fn recv_from(&self, buffer: &mut [u8]) -> io::Result<(usize, SocketAddr)> {
-        let datagram = read(&self.socket, buffer)?;
+        let datagram = read(&self.socket, buffer, MsgFlags::empty())?;
         hold(&self.streams, &datagram, buffer);
         Ok((datagram.length, datagram.from))
     }
@@ -201,11 +221,11 @@ fn hold(streams: &Mutex<Streams>, datagram: &Datagram, buffer: &[u8]) {
     }
 }
 
-fn read(socket: &impl AsRawFd, buffer: &mut [u8]) -> io::Result<Datagram> {
+fn read(socket: &impl AsRawFd, buffer: &mut [u8], flags: MsgFlags) -> io::Result<Datagram> {
     let mut control = cmsg_space!(u32, u8);
     let mut parts = [IoSliceMut::new(buffer)];
-    let (fd, none) = (socket.as_raw_fd(), MsgFlags::empty());
-    let message = recvmsg::<SockaddrStorage>(fd, &mut parts, Some(&mut control), none)?;
+    let fd = socket.as_raw_fd();
+    let message = recvmsg::<SockaddrStorage>(fd, &mut parts, Some(&mut control), flags)?;
     let from = message.address.and_then(|address| {
         let four = address.as_sockaddr_in().map(|four| SocketAddr::V4((*four).into()));
         four.or_else(|| address.as_sockaddr_in6().map(|six| SocketAddr::V6((*six).into())))

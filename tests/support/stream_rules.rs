@@ -102,6 +102,8 @@ pub struct Streams {
     lossy: bool,
     /// The next stream may have begun elsewhere.
     joins: bool,
+    /// What is read now was sent at any time.
+    late: bool,
     /// What the socket had dropped when the last datagram came.
     dropped: u32,
 }
@@ -115,6 +117,11 @@ impl Streams {
     /// The next stream that comes was sent to somebody else before: its first packet need not be marked.
     pub const fn allow_joining(&mut self) {
         self.joins = true;
+    }
+
+    /// What is read from now on was sent at any time before: whatever SSRC it has may have been signalled since.
+    pub const fn read_late(&mut self) {
+        self.late = true;
     }
 
     /// The telephone hears it at another socket from now on. What was under way to the old one is missed.
@@ -194,6 +201,7 @@ impl Streams {
         let known = Known {
             dropped,
             lossy,
+            late: self.late,
             lost: lossy || dropped != std::mem::replace(&mut self.dropped, dropped),
             sealed: dialog.as_ref().is_some_and(|it| it.is_sealed()),
         };
@@ -220,6 +228,7 @@ impl Streams {
 struct Known {
     dropped: u32,
     lossy: bool,
+    late: bool,
     /// Something was lost right before it, of this stream or another.
     lost: bool,
     /// Payloads are encrypted.
@@ -314,13 +323,13 @@ impl Source {
             return Err(format!("SSRC {ssrc:08x} was given up before"));
         }
         let other_clock = self.other_clock || clock.is_some_and(|clock| clock != before.clock);
-        if !(self.may_change || other_clock || !is_named) {
+        if !(self.may_change || other_clock || !is_named || known.late) {
             return Err(format!(
                 "SSRC {ssrc:08x} where {old:08x} is under way, and nothing was signalled that brings \
                  another: no new call, no codec of another clock, no other keys"
             ));
         }
-        if let Some(event) = before.event.filter(|_| is_named && !known.lost)
+        if let Some(event) = before.event.filter(|_| is_named && !known.lost && !known.late)
             && !event.partial
             && event.ends != 3
         {

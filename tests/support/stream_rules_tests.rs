@@ -353,6 +353,26 @@ fn another_ssrc_comes_with_another_call_clock_or_key_and_none_comes_back() {
 }
 
 #[test]
+fn what_is_read_late_may_be_of_another_ssrc_and_is_right_otherwise() {
+    let late = || {
+        let mut sender = Sender::talking();
+        sender.event(0, true, false, 160).unwrap();
+        sender.streams.read_late();
+        sender.ssrc = 0xcd;
+        sender.audio(true).unwrap();
+        sender
+    };
+    late().audio(false).unwrap();
+    let mut sender = late();
+    sender.ssrc = 0xab;
+    wrong(sender.audio(true), "SSRC 000000ab was given up before");
+    let mut sender = late();
+    sender.skip(320);
+    wrong(sender.audio(false), "a marker is expected");
+    wrong(late().of(8, false, &[0xd5; 160], 160), "payload type 8 is none");
+}
+
+#[test]
 fn a_stream_begins_with_a_marker_unless_it_was_under_way() {
     wrong(Sender::new().audio(false), "the first packet of a stream bears a marker");
     let mut sender = Sender::new();
