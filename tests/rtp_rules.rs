@@ -13,6 +13,7 @@ mod stream_rules;
 use crate::agreed::Side;
 use crate::stream_rules::Streams;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 use tandem::audio::bridge::BridgeEnd;
 use tandem::audio::link::AgentEnd;
@@ -24,7 +25,9 @@ use tandem::media::session::MediaSession;
 use tandem::media::session::Received;
 use tandem::media::setup::MediaSetup;
 use tandem::rtp::packet::RtpPacket;
+use tandem::rtp::srtp::SrtpReceiver;
 use tandem::sdp::Direction;
+use tandem::sdp::MediaCrypto;
 use tandem::sdp::MediaPlan;
 use tandem::types::codec::Codec;
 use tandem::types::codec::OpusTerms;
@@ -32,6 +35,9 @@ use tandem::types::codec::PayloadType;
 use tandem::types::codec::Ptime;
 use tandem::types::moment::Moment;
 use tandem::types::random::Random;
+use tandem::types::srtp::SRTP_KEY_BYTES_MAX;
+use tandem::types::srtp::SrtpKey;
+use tandem::types::srtp::SrtpSuite;
 
 const PEER: &str = "192.0.2.1:4000";
 const SWITCH: &str = "198.51.100.7:16400";
@@ -75,12 +81,23 @@ fn with_plain_events(plan: MediaPlan) -> MediaPlan {
     MediaPlan { dtmf_send: number, dtmf_receive: number, dtmf_clock: 8_000, ..plan }
 }
 
+/// The same with keys, of which ours is another one in each generation.
+fn encrypted(plan: MediaPlan, generation: u8) -> MediaPlan {
+    let suite = SrtpSuite::AesCm128HmacSha1_80;
+    let key = |seed| SrtpKey::generate(suite, &[seed; SRTP_KEY_BYTES_MAX]);
+    let keys = MediaCrypto { send: key(generation), receive: key(0) };
+    MediaPlan { crypto: Some(Arc::new(keys)), ..plan }
+}
+
 /// One leg, and what its peer holds of it.
 struct Leg {
     session: MediaSession,
     agent: AgentEnd,
     out: TickOutput,
     streams: Streams,
+    /// The keys that are agreed, and what its peer decrypts with.
+    crypto: Option<Arc<MediaCrypto>>,
+    opens: Option<SrtpReceiver>,
     now: Moment,
     packets: u32,
     /// The clock of what it sends.
@@ -112,6 +129,8 @@ impl Leg {
             agent,
             out: TickOutput::new(),
             streams: Streams::default(),
+            crypto: None,
+            opens: None,
             now,
             packets: 0,
             clock: 8_000,
@@ -127,17 +146,28 @@ impl Leg {
         let (kind, codec) = (plan.send_payload_type.get(), plan.codec);
         let (name, clock) = (codec.encoding_name(), codec.clock_rate());
         let (events, of_events) = (event_type(plan.dtmf_clock), plan.dtmf_clock);
-        for (side, port) in [(Side::Telephone, 4_000), (Side::Switch, 16_400)] {
+        let key = plan.crypto.as_ref().map_or_else(String::new, |keys| {
+            let key = keys.send.expose_key();
+            format!("a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{key:02x?}\r\n")
+        });
+        for (side, port, key) in
+            [(Side::Telephone, 4_000, ""), (Side::Switch, 16_400, key.as_str())]
+        {
             let message = format!(
                 "INVITE sip:x SIP/2.0\r\nCall-ID: one\r\n\r\nv=0\r\n\
                  m=audio {port} RTP/AVP {kind} {events}\r\na=rtpmap:{kind} {name}/{clock}\r\n\
-                 a=rtpmap:{events} telephone-event/{of_events}\r\n"
+                 a=rtpmap:{events} telephone-event/{of_events}\r\n{key}"
             );
             self.streams.signalled(side, &message);
         }
         self.session.finish_key(plan, &mut self.out);
         self.check(None);
         self.session.update(self.now, plan, &mut self.out);
+        if self.crypto != plan.crypto {
+            self.crypto.clone_from(&plan.crypto);
+            self.opens = plan.crypto.as_ref().map(|keys| SrtpReceiver::new(&keys.send).unwrap());
+            self.streams.come_decrypted();
+        }
         self.clock = clock;
     }
 
@@ -154,9 +184,13 @@ impl Leg {
         self.out.clear();
         for (_, bytes) in sent.iter().filter(|(port, _)| *port == Port::Rtp) {
             self.packets += 1;
-            let verdict = self.streams.check(SWITCH.parse().unwrap(), bytes, 0);
+            let bytes = match &mut self.opens {
+                Some(receiver) => receiver.rtp(self.now, bytes).expect("authentic RTP").to_vec(),
+                None => bytes.clone(),
+            };
+            let verdict = self.streams.check(SWITCH.parse().unwrap(), &bytes, 0);
             verdict.unwrap_or_else(|wrong| panic!("{wrong}"));
-            let packet = RtpPacket::parse(bytes).unwrap();
+            let packet = RtpPacket::parse(&bytes).unwrap();
             let is_key = (101..=106).contains(&packet.payload_type.get());
             if let Some(now) = tick.filter(|_| is_key && self.keys_are_own) {
                 self.check_key(now, &packet);
@@ -215,6 +249,15 @@ fn one_of<T: Copy>(random: &mut Random, all: &[T]) -> T {
 
 #[test]
 fn holds_keys_codecs_and_late_ticks_of_a_session_keep_to_the_rules() {
+    (1..=8).for_each(|seed| hold_to_the_rules(seed, false));
+}
+
+#[test]
+fn an_encrypted_session_keeps_to_the_rules_through_other_keys_too() {
+    (11..=14).for_each(|seed| hold_to_the_rules(seed, true));
+}
+
+fn hold_to_the_rules(seed: u64, encrypts: bool) {
     let codecs = [
         Codec::Pcmu,
         Codec::Pcma,
@@ -224,46 +267,53 @@ fn holds_keys_codecs_and_late_ticks_of_a_session_keep_to_the_rules() {
         Codec::Opus,
         Codec::Pcmu,
     ];
-    for seed in 1..=8 {
-        let (mut leg, mut random) = (Leg::new(seed), Random::from_seed(seed));
-        let mut now = plan(Codec::Pcmu, Ptime::MS_20, Direction::SendReceive);
-        leg.agree(&now);
-        let mut held = 0_u32;
-        for _ in 0..TICKS {
-            if random.below(30) == 0 {
-                leg.agent.push_audio(&vec![0x25; 160 * usize::try_from(random.below(40)).unwrap()]);
-            }
-            if random.below(100) == 0 {
-                let ptime = one_of(&mut random, &[10, 20, 30, 40, 60]);
-                let codec = one_of(&mut random, &codecs);
-                now = plan(codec, Ptime::from_ms(ptime).unwrap(), now.direction);
-                if random.below(3) == 0 {
-                    now = with_plain_events(now);
-                }
-                leg.agree(&now);
-            }
-            held = held.saturating_sub(1);
-            if held == 0 && random.below(150) == 0 {
-                let ways = [Direction::SendReceive, Direction::SendReceive, Direction::Inactive];
-                now.direction = one_of(&mut random, &ways);
-                if !now.direction.sends() {
-                    held = HOLD_TICKS;
-                }
-                leg.agree(&now);
-            }
-            if random.below(60) == 0 {
-                for _ in 0..=random.below(3) {
-                    leg.session.send_digit(one_of(&mut random, &['1', '#', 'A']));
-                }
-            }
-            if random.below(100) == 0 {
-                leg.late(1 + u32::try_from(random.below(30)).unwrap());
-            }
-            leg.tick();
-        }
-        assert!(leg.packets > TICKS / 4, "{}", leg.packets);
-        assert!(leg.keys > TICKS / 100, "{}", leg.keys);
+    let (mut leg, mut random) = (Leg::new(seed), Random::from_seed(seed));
+    let mut generation = 1;
+    let mut now = plan(Codec::Pcmu, Ptime::MS_20, Direction::SendReceive);
+    if encrypts {
+        now = encrypted(now, generation);
     }
+    leg.agree(&now);
+    let mut held = 0_u32;
+    for _ in 0..TICKS {
+        if random.below(30) == 0 {
+            leg.agent.push_audio(&vec![0x25; 160 * usize::try_from(random.below(40)).unwrap()]);
+        }
+        if random.below(100) == 0 {
+            let ptime = one_of(&mut random, &[10, 20, 30, 40, 60]);
+            let codec = one_of(&mut random, &codecs);
+            now = plan(codec, Ptime::from_ms(ptime).unwrap(), now.direction);
+            if random.below(3) == 0 {
+                now = with_plain_events(now);
+            }
+            if encrypts {
+                generation += u8::from(random.below(3) == 0);
+                now = encrypted(now, generation);
+            }
+            leg.agree(&now);
+        }
+        held = held.saturating_sub(1);
+        if held == 0 && random.below(150) == 0 {
+            let ways = [Direction::SendReceive, Direction::SendReceive, Direction::Inactive];
+            now.direction = one_of(&mut random, &ways);
+            if !now.direction.sends() {
+                held = HOLD_TICKS;
+            }
+            leg.agree(&now);
+        }
+        if random.below(60) == 0 {
+            for _ in 0..=random.below(3) {
+                leg.session.send_digit(one_of(&mut random, &['1', '#', 'A']));
+            }
+        }
+        if random.below(100) == 0 {
+            leg.late(1 + u32::try_from(random.below(30)).unwrap());
+        }
+        leg.tick();
+    }
+    assert!(leg.packets > TICKS / 4, "{}", leg.packets);
+    assert!(leg.keys > TICKS / 100, "{}", leg.keys);
+    assert!(!encrypts || generation > 5, "{generation}");
 }
 
 #[test]

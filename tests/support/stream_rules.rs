@@ -84,8 +84,10 @@ struct Source {
     stream: Option<Stream>,
     /// SSRCs that were given up.
     left: Vec<u32>,
-    /// Signalling has allowed another SSRC.
+    /// Signalling has allowed another SSRC: of another call.
     may_change: bool,
+    /// The same for other keys of this one, by which what was sent before still means what it did.
+    rekeyed: bool,
     /// A codec of another clock was agreed on since its last packet, whatever is now.
     other_clock: bool,
     /// The stream was under way when its first packet came.
@@ -104,6 +106,8 @@ pub struct Streams {
     joins: bool,
     /// What is read now was sent at any time.
     late: bool,
+    /// What comes was decrypted, where it had to be.
+    decrypted: bool,
     /// What the socket had dropped when the last datagram came.
     dropped: u32,
 }
@@ -117,6 +121,11 @@ impl Streams {
     /// The next stream that comes was sent to somebody else before: its first packet need not be marked.
     pub const fn allow_joining(&mut self) {
         self.joins = true;
+    }
+
+    /// What comes from now on is in the clear, whatever keys were agreed on: whoever has them decrypts it first.
+    pub const fn come_decrypted(&mut self) {
+        self.decrypted = true;
     }
 
     /// What is read from now on was sent at any time before: whatever SSRC it has may have been signalled since.
@@ -173,7 +182,7 @@ impl Streams {
                 Side::Switch if known.is_none() && named => source.may_change = true,
                 // Its answer says where its media comes from: from nowhere else, then.
                 Side::Switch if first && !named => source.may_change = false,
-                Side::Telephone | Side::Switch => source.may_change |= rekeyed,
+                Side::Telephone | Side::Switch => source.rekeyed |= rekeyed,
             }
         }
     }
@@ -203,7 +212,7 @@ impl Streams {
             lossy,
             late: self.late,
             lost: lossy || dropped != std::mem::replace(&mut self.dropped, dropped),
-            sealed: dialog.as_ref().is_some_and(|it| it.is_sealed()),
+            sealed: !self.decrypted && dialog.as_ref().is_some_and(|it| it.is_sealed()),
         };
         let wrong = match source.take(bytes, dialog, known, joins) {
             Ok(()) => return Ok(()),
@@ -242,6 +251,7 @@ impl Source {
             stream: None,
             left: Vec::new(),
             may_change: false,
+            rekeyed: false,
             other_clock: false,
             joined: false,
             shown: VecDeque::new(),
@@ -323,7 +333,8 @@ impl Source {
             return Err(format!("SSRC {ssrc:08x} was given up before"));
         }
         let other_clock = self.other_clock || clock.is_some_and(|clock| clock != before.clock);
-        if !(self.may_change || other_clock || !is_named || known.late) {
+        let signalled = self.may_change || self.rekeyed || other_clock;
+        if !(signalled || !is_named || known.late) {
             return Err(format!(
                 "SSRC {ssrc:08x} where {old:08x} is under way, and nothing was signalled that brings \
                  another: no new call, no codec of another clock, no other keys"
@@ -340,7 +351,7 @@ impl Source {
         }
         self.left.push(old);
         self.stream = None;
-        (self.may_change, self.other_clock) = (false, false);
+        (self.may_change, self.rekeyed, self.other_clock) = (false, false, false);
         Ok(())
     }
 

@@ -373,6 +373,29 @@ fn what_is_read_late_may_be_of_another_ssrc_and_is_right_otherwise() {
 }
 
 #[test]
+fn with_other_keys_an_event_is_ended_first_and_payloads_are_read_once_decrypted() {
+    for ends in [0, 2, 3] {
+        let mut sender = Sender::talking();
+        sender.event(0, true, false, 160).unwrap();
+        let with = format!("{ANSWER}a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:x\r\n");
+        sender.says(Side::Switch, "one", &with);
+        sender.streams.come_decrypted();
+        for packet in 1..=ends {
+            sender.event(packet, false, true, 320).unwrap();
+        }
+        sender.ssrc = 0xcd;
+        let begun = sender.audio(true);
+        if ends < 3 {
+            wrong(begun, &format!("after {ends} of 3 ends"));
+            continue;
+        }
+        begun.unwrap();
+        sender.skip(80);
+        wrong(sender.audio(true), "multiples of 160");
+    }
+}
+
+#[test]
 fn a_stream_begins_with_a_marker_unless_it_was_under_way() {
     wrong(Sender::new().audio(false), "the first packet of a stream bears a marker");
     let mut sender = Sender::new();
