@@ -27,6 +27,7 @@ mod clock_steps;
 mod commanded;
 mod commands;
 mod configured;
+mod consulted;
 mod control_plane;
 mod cut_off;
 mod declined;

@@ -88,6 +88,11 @@ impl Slot {
         self.open.as_ref().map(|(id, _)| *id)
     }
 
+    /// Whether the keys of its peer are kept from agents, recordings and records.
+    fn keys_are_private(&self) -> bool {
+        self.trunk.as_ref().is_some_and(|trunk| trunk.media.dtmf_private)
+    }
+
     /// The place where it is, where that is fit for a way.
     fn here(&self, home: &MediaHome, within: Within<'_>) -> Option<Place> {
         let is_there = self.bound_to.as_ref() == Some(&home.local);
@@ -173,7 +178,7 @@ impl Task {
 
     /// Whether the keys of the near leg's peer are kept from agents, recordings and records.
     pub(super) fn keys_are_private(&self) -> bool {
-        self.media.trunk.as_ref().is_some_and(|trunk| trunk.media.dtmf_private)
+        self.media.keys_are_private()
     }
 
     /// The slot of a leg; `None` of one that was never dialled.
@@ -284,6 +289,15 @@ impl Task {
         let mut codecs = media.codecs.iter().chain(&media.codecs_offered);
         let is_wide = codecs.any(|codec| codec.is_wide());
         if is_wide && agent.hears_wide() { wide_link() } else { link_of(agent.law()) }
+    }
+
+    /// The same for the agent that the call has already, which is to talk with this leg.
+    pub(super) fn voice_link_to(&mut self, side: LegSide) -> (MediaEnd, AgentEnd) {
+        let (media_end, mut agent_end) = self.voice_link();
+        if self.keys_are_private() || self.slot(side).is_some_and(|slot| slot.keys_are_private()) {
+            agent_end.keep_keys_private();
+        }
+        (media_end, agent_end)
     }
 
     fn open_media(&mut self, side: LegSide) {
@@ -447,7 +461,7 @@ impl Task {
             AudioPath::Agent(side) => {
                 let Some(media) = self.media_id(side) else { return };
                 self.switch.media.unbridge(media);
-                self.give_voice_to(media);
+                self.give_voice_to(side, media);
             }
             AudioPath::Bridge(_)
             | AudioPath::Early(_)
@@ -488,8 +502,8 @@ impl Task {
     }
 
     /// Whoever speaks does so to this session from now on; what it had queued for another is dropped.
-    fn give_voice_to(&mut self, media: MediaId) {
-        let (media_end, agent_end) = self.voice_link();
+    fn give_voice_to(&mut self, side: LegSide, media: MediaId) {
+        let (media_end, agent_end) = self.voice_link_to(side);
         let Some(voice) = &mut self.voice else { return };
         if voice.heard_by == Some(media) {
             return;

@@ -206,6 +206,28 @@ async fn a_call_whose_session_failed_or_is_gone_ends_as_by_a_fault_of_the_switch
     }
 }
 
+#[tokio::test]
+async fn an_agent_is_kept_from_the_keys_of_whom_it_talks_with_and_from_those_of_its_caller() {
+    let switch = switch(&Arc::default());
+    for (of_near, of_far) in [(false, false), (false, true), (true, false), (true, true)] {
+        let (seed, _overheard) = seed(&switch, None);
+        let (inputs_in, inputs) = mailbox::bounded(1);
+        let (_errands_in, errands) = mailbox::bounded(1);
+        let mut task = Task::new(Arc::clone(&switch), seed, (inputs_in, inputs, errands));
+        let trunk = |private| {
+            let mut trunk = Trunk::new(TrunkId::from_uuid(Uuid::from_u128(3)), "t", Vec::new());
+            trunk.media.dtmf_private = private;
+            Some(Arc::new(trunk))
+        };
+        task.media.trunk = trunk(of_near);
+        task.others().slot(LegSide::Far).trunk = trunk(of_far);
+        for (side, private) in [(LegSide::Far, of_near || of_far), (LegSide::Near, of_near)] {
+            let (_media_end, agent_end) = task.voice_link_to(side);
+            assert_eq!(agent_end.keys_are_private(), private, "{side:?}: {of_near} {of_far}");
+        }
+    }
+}
+
 #[test]
 fn the_task_of_a_call_takes_little_room() {
     fn room<A, F>(_: impl FnOnce(A) -> F) -> usize {

@@ -1,0 +1,95 @@
+//! Agents that talk with somebody else than their caller for a time.
+
+use crate::bot;
+use crate::bot::Bot;
+use crate::call_out;
+use crate::carrier::CALLED;
+use crate::carrier::answer;
+use crate::carrier::hear_bye;
+use crate::phone::Phone;
+use crate::rtp::Stream;
+use crate::transfers::talking;
+use crate::transfers::transfer;
+use serde_json::json;
+use std::net::SocketAddr;
+use std::time::Duration;
+use tandem::audio::g711::ulaw_decode;
+use tokio::time::interval;
+
+/// The type of telephone events in what telephones agree on.
+const EVENTS: u8 = 101;
+/// What is said before a key is pressed, and behind it.
+const LEVELS: [u8; 2] = [0x21, 0x26];
+
+/// A telephone that talks with the agent, and what it says.
+struct Talker<'p> {
+    phone: &'p Phone,
+    switch: SocketAddr,
+    stream: Stream,
+}
+
+impl<'p> Talker<'p> {
+    /// One whose media goes to this port.
+    fn new(phone: &'p Phone, port: u16, ssrc: u32) -> Self {
+        let switch = SocketAddr::new(phone.switch.ip(), port);
+        Self { phone, switch, stream: Stream::new(ssrc, LEVELS[0]) }
+    }
+
+    /// Says `level` until the bot hears it.
+    async fn is_heard_by(&mut self, bot: &mut bot::Stream, level: u8) {
+        self.stream.level = level;
+        let is_it = |sample: &i16| sample.abs_diff(ulaw_decode(level)) < 200;
+        let heard = async {
+            while !bot.heard().last().is_some_and(is_it) {
+                bot.hear(1).await;
+            }
+        };
+        tokio::select! {
+            () = self.stream.send(&self.phone.media, self.switch, (1_000, 1)) => {
+                panic!("{level:#x} is not heard")
+            }
+            () = heard => (),
+        }
+    }
+
+    /// Presses 5 (RFC 4733), between words that the bot hears.
+    async fn presses_beside(&mut self, bot: &mut bot::Stream) {
+        self.is_heard_by(bot, LEVELS[0]).await;
+        let mut beat = interval(Duration::from_millis(20));
+        for (number, end) in [(1_u16, 0_u8), (2, 0), (3, 0), (3, 0x80), (3, 0x80), (3, 0x80)] {
+            beat.tick().await;
+            let marker: u8 = if number == 1 { 0x80 } else { 0 };
+            let mut packet = vec![0x80, marker | EVENTS];
+            packet.extend(self.stream.sequence.to_be_bytes());
+            packet.extend(self.stream.timestamp.to_be_bytes());
+            packet.extend(self.stream.ssrc.to_be_bytes());
+            packet.extend([5, 10 | end]);
+            packet.extend((160 * number).to_be_bytes());
+            self.stream.sequence = self.stream.sequence.wrapping_add(1);
+            self.phone.media.send_to(&packet, self.switch).await.unwrap();
+        }
+        self.stream.timestamp = self.stream.timestamp.wrapping_add(6 * 160);
+        self.is_heard_by(bot, LEVELS[1]).await;
+    }
+}
+
+#[tokio::test]
+async fn keys_that_are_not_for_an_agent_are_kept_from_it_with_whomever_it_talks() {
+    for (private, expected) in [(false, "555"), (true, "")] {
+        let bot = Bot::bind().await;
+        let agent = json!({"kind": "twilio", "url": bot.url()});
+        let more = json!({"dtmf": {"private": private}});
+        let (node, mut target, key) = call_out::node(agent, more).await;
+        let ((mut phone, port, call), mut stream) = tokio::join!(talking(&node), bot.accept());
+        Talker::new(&phone, port, 11).presses_beside(&mut stream).await;
+        transfer(&node, &key, &call, json!({"to": CALLED, "mode": "attended"})).await;
+        let far_port = answer(&mut target).await.audio_port();
+        Talker::new(&target, far_port, 12).presses_beside(&mut stream).await;
+        transfer(&node, &key, &call, json!({"mode": "withdraw"})).await;
+        hear_bye(&target).await;
+        Talker::new(&phone, port, 13).presses_beside(&mut stream).await;
+        stream.hear(10).await;
+        assert_eq!(stream.keys, expected, "{private}");
+        phone.hang_up().await;
+    }
+}
