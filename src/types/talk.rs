@@ -2,8 +2,8 @@
 
 use crate::types::answering_machine::AnswererEvent;
 
-/// One thing that happened between a caller and its agent. Times are ms since the caller's media session was
-/// opened, in ticks of 20 ms.
+/// One thing that happened between a caller and its agent, or another party that the agent talks with. Times are ms since
+/// the media session of that party was opened, in ticks of 20 ms.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Talk {
     /// The caller stopped and the agent answered.

@@ -22,18 +22,22 @@ pub(crate) fn write_caller(path: &Path, before: usize, voice: usize) {
     let (channels, bits_per_sample, sample_format) = (1, 16, hound::SampleFormat::Int);
     let spec = hound::WavSpec { channels, sample_rate: 8_000, bits_per_sample, sample_format };
     let mut wav = hound::WavWriter::create(path, spec).unwrap();
-    for n in 0..before * 8 {
-        wav.write_sample((n % 3) as i16 - 1).unwrap();
-    }
-    for n in 0..voice * 8 {
-        let time = n as f32 / 8_000.0;
-        let harmonics = (1..=12).map(|k| (TAU * 140.0 * k as f32 * time).sin() / k as f32);
-        wav.write_sample((harmonics.sum::<f32>() * 6_000.0) as i16).unwrap();
-    }
-    for n in 0..30_000 * 8 {
-        wav.write_sample((n % 3) as i16 - 1).unwrap();
+    for (ms, speaks) in [(before, false), (voice, true), (30_000, false)] {
+        for n in 0..ms * 8 {
+            wav.write_sample(sample_of_caller(n, speaks)).unwrap();
+        }
     }
     wav.finalize().unwrap();
+}
+
+/// The `n`th sample of what it says while it speaks, or is silent.
+pub(crate) fn sample_of_caller(n: usize, speaks: bool) -> i16 {
+    if !speaks {
+        return (n % 3) as i16 - 1;
+    }
+    let time = n as f32 / 8_000.0;
+    let harmonics = (1..=12).map(|k| (TAU * 140.0 * k as f32 * time).sin() / k as f32);
+    (harmonics.sum::<f32>() * 6_000.0) as i16
 }
 
 async fn node(barge_in: &str) -> (Node, Bot) {

@@ -1,11 +1,13 @@
 //! Agents that talk with somebody else than their caller for a time.
 
+use crate::barge_in::sample_of_caller;
 use crate::bot;
 use crate::bot::Bot;
 use crate::call_out;
 use crate::carrier::CALLED;
 use crate::carrier::answer;
 use crate::carrier::hear_bye;
+use crate::phone::PATIENCE;
 use crate::phone::Phone;
 use crate::rtp::Stream;
 use crate::transfers::talking;
@@ -14,7 +16,9 @@ use serde_json::json;
 use std::net::SocketAddr;
 use std::time::Duration;
 use tandem::audio::g711::ulaw_decode;
+use tandem::audio::g711::ulaw_encode;
 use tokio::time::interval;
+use tokio::time::timeout;
 
 /// The type of telephone events in what telephones agree on.
 const EVENTS: u8 = 101;
@@ -52,6 +56,35 @@ impl<'p> Talker<'p> {
         }
     }
 
+    /// Is silent for a second and a half, says "ah" for as long, and so on.
+    async fn speaks_now_and_then(&mut self) {
+        let mut beat = interval(Duration::from_millis(20));
+        for frame in 0..6_000_usize {
+            beat.tick().await;
+            let mut packet = self.stream.next();
+            for (place, n) in packet[12..].iter_mut().zip(frame * 160..) {
+                *place = ulaw_encode(sample_of_caller(n, frame % 150 >= 75));
+            }
+            // A port that nobody has any more makes a send fail.
+            drop(self.phone.media.send_to(&packet, self.switch).await);
+        }
+    }
+
+    /// Speaks until the bot, which says much, is told of it.
+    async fn interrupts(&mut self, bot: &mut bot::Stream) {
+        let before = bot.interrupted_at_ms.len();
+        let talks = async {
+            while bot.interrupted_at_ms.len() == before {
+                bot.say(1_000).await;
+                bot.hear(50).await;
+            }
+        };
+        tokio::select! {
+            () = self.speaks_now_and_then() => panic!("it took two minutes"),
+            told = timeout(PATIENCE, talks) => assert!(told.is_ok(), "it talks on"),
+        }
+    }
+
     /// Presses 5 (RFC 4733), between words that the bot hears.
     async fn presses_beside(&mut self, bot: &mut bot::Stream) {
         self.is_heard_by(bot, LEVELS[0]).await;
@@ -71,6 +104,24 @@ impl<'p> Talker<'p> {
         self.stream.timestamp = self.stream.timestamp.wrapping_add(6 * 160);
         self.is_heard_by(bot, LEVELS[1]).await;
     }
+}
+
+#[tokio::test]
+async fn an_agent_is_interrupted_by_whom_it_consults_and_by_its_caller_when_it_is_back() {
+    let bot = Bot::bind().await;
+    let agent = json!({"kind": "twilio", "url": bot.url(), "barge_in": "flush"});
+    let (node, mut target, key) = call_out::node(agent, json!({})).await;
+    let ((mut phone, port, call), mut stream) = tokio::join!(talking(&node), bot.accept());
+    Talker::new(&phone, port, 11).interrupts(&mut stream).await;
+    transfer(&node, &key, &call, json!({"to": CALLED, "mode": "attended"})).await;
+    let far_port = answer(&mut target).await.audio_port();
+    Talker::new(&target, far_port, 12).interrupts(&mut stream).await;
+    transfer(&node, &key, &call, json!({"mode": "withdraw"})).await;
+    hear_bye(&target).await;
+    Talker::new(&phone, port, 13).interrupts(&mut stream).await;
+    phone.hang_up().await;
+    node.record(&phone.call_id).await;
+    assert!(node.metric("barge_ins_total{outcome=\"interrupted\"}").await >= 3);
 }
 
 #[tokio::test]

@@ -501,7 +501,8 @@ impl Task {
         }
     }
 
-    /// Whoever speaks does so to this session from now on; what it had queued for another is dropped.
+    /// Whoever speaks does so to this session from now on, and is interrupted by its peer; what it had queued for another
+    /// is dropped.
     fn give_voice_to(&mut self, side: LegSide, media: MediaId) {
         let (media_end, agent_end) = self.voice_link_to(side);
         let Some(voice) = &mut self.voice else { return };
@@ -511,9 +512,12 @@ impl Task {
         let before = voice.heard_by.replace(media);
         // The agent lets go of its link before anybody closes the other end: that would end it.
         voice.speaker.relink(agent_end);
+        let listener = self.listener_of_voice(self.is_announcing());
         self.switch.media.attach(media, media_end);
+        self.switch.media.listen(media, listener);
         if let Some(before) = before {
             self.switch.media.isolate(before, Waiting::Noise);
+            self.switch.media.listen(before, None);
         }
     }
 }

@@ -376,9 +376,9 @@ impl Task {
         (Speaker::Agent(agent_task::start(setup, events_in)), Events::Agent(events))
     }
 
-    /// Who hears the caller beside the voice: nobody beside an announcement, and beside a built-in agent only
+    /// Who hears whom it talks with beside the voice: nobody beside an announcement, and beside a built-in agent only
     /// where its profile wants it.
-    fn listener_of_voice(&self, is_fallback: bool) -> Option<Box<Listener>> {
+    pub(super) fn listener_of_voice(&self, is_fallback: bool) -> Option<Box<Listener>> {
         let agent = &self.route.profile.agent;
         let is_wanted = agent.kind.is_outside() || agent.barge_in.mode != BargeInMode::Off;
         (is_wanted && !is_fallback).then(|| Box::new(Listener::new(agent.barge_in)))

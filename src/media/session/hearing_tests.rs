@@ -445,6 +445,31 @@ fn what_a_line_is_full_of_from_its_first_packet_on_interrupts_nobody() {
     assert_eq!(interruptions, 0);
 }
 
+#[test]
+fn an_agent_that_waits_for_what_was_heard_goes_on_where_nobody_listens_any_more() {
+    let mut scene = Scene::new(plan());
+    let (least, confirm) = (Duration::from_millis(80), Duration::from_secs(5));
+    let policy = BargeIn { mode: BargeInMode::Pause, least, confirm };
+    scene.session.listen_with(Some(Box::new(Listener::new(policy))));
+    let (mut talker, mut voice) = (Talker::new(PEER, 7), Voice::new());
+    let mut hear = |scene: &mut Scene, ticks: usize, speaks: bool| {
+        for _ in 0..ticks {
+            let linear = if speaks { voice.frame() } else { [0; FRAME_SAMPLES] };
+            let bytes = talker.audio(&encoded(&linear));
+            scene.receive(&talker, &bytes);
+            scene.tick();
+        }
+        scene.agent.queued_ms()
+    };
+    hear(&mut scene, 25, false);
+    assert_eq!(scene.agent.push_audio(&[0x50; 40_000]), 40_000);
+    hear(&mut scene, 25, false);
+    let queued_ms = hear(&mut scene, 40, true);
+    assert_eq!(hear(&mut scene, 10, true), queued_ms, "it waits");
+    assert!(scene.session.listen_with(None).is_some());
+    assert_eq!(hear(&mut scene, 10, true), queued_ms - 200);
+}
+
 /// Samples of a tone pair from the `from`th to the `to`th, over so many frames.
 fn key_between(from: usize, to: usize, frames: usize) -> Vec<Pcm> {
     let (mut row, mut column) = (Tone::new(770, 5_000), Tone::new(1_336, 5_000));

@@ -60,8 +60,9 @@ impl Told {
 
 impl MediaSession {
     /// Lets `listener` hear the peer, `None`: nobody. Returns the one before, to be freed elsewhere; it may have a
-    /// [model](TickOutput::models).
+    /// [model](TickOutput::models). An agent that waits because of that one goes on: no other would let it.
     pub const fn listen_with(&mut self, listener: Option<Box<Listener>>) -> Option<Box<Listener>> {
+        self.playout.resume();
         std::mem::replace(&mut self.ears.listener, listener)
     }
 
