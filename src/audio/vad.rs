@@ -283,6 +283,8 @@ impl Vad {
         self.unasked = if asked || speech { 0 } else { self.unasked.saturating_add(1) };
         if self.unasked >= KEPT_FRAMES {
             self.give_back_model(models);
+            // Nor is the next one to hear what still waited for this one, as if it came right before what it hears.
+            (self.waiting_samples, self.last_sample) = (0, 0);
         }
         speech
     }
@@ -549,6 +551,29 @@ mod tests {
         assert_eq!(models.lent(), 0);
         assert_eq!(heard(&mut Vad::new(), &mut models), alone);
         assert_eq!(models.made(), 1);
+    }
+
+    #[test]
+    fn an_utterance_behind_a_long_pause_is_heard_without_the_end_of_the_one_before() {
+        let mut random = Random::from_seed(15);
+        for frames in [1, 2, 3, 5, 30] {
+            let said: Vec<_> = (0..frames).map(|_| noise(&mut random, 9_000)).collect();
+            let (mut vad, mut models) = (Vad::new(), VoiceModels::with_room_for(1));
+            let mut hear = || {
+                for _ in 0..100 {
+                    vad.push(&[0; FRAME_SAMPLES], &mut models);
+                }
+                assert_eq!((models.lent(), vad.waiting_samples, vad.last_sample), (0, 0, 0));
+                let heard: Vec<_> = said
+                    .iter()
+                    .map(|frame| (vad.push(frame, &mut models), vad.score.to_bits()))
+                    .collect();
+                (heard, vad.waiting_samples)
+            };
+            let first = hear();
+            assert!(frames > 3 || first.1 > 0, "something of {frames} is left");
+            assert_eq!(hear(), first, "{frames}");
+        }
     }
 
     #[test]
