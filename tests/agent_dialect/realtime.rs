@@ -349,8 +349,8 @@ fn all_messages(agent: &RealtimeAgent) -> Vec<String> {
     acts.into_iter().filter_map(text).collect()
 }
 
-#[tokio::test]
-async fn every_message_is_one_of_the_openai_packages() {
+/// Everything that sessions of this form send, whatever their settings.
+fn messages_of(is_beta: bool) -> Vec<String> {
     let mut messages = Vec::new();
     let semantic = json!({"type": "semantic_vad", "eagerness": "low", "interrupt_response": false});
     for (audio, turn) in [
@@ -359,6 +359,7 @@ async fn every_message_is_one_of_the_openai_packages() {
         (AgentAudio::L16 { rate: 24_000 }, None),
     ] {
         let mut plain = agent("ws://x/");
+        plain.is_beta = is_beta;
         plain.audio = audio;
         plain.turn_detection = turn;
         if audio == AgentAudio::Alaw {
@@ -368,23 +369,42 @@ async fn every_message_is_one_of_the_openai_packages() {
         }
         messages.extend(all_messages(&plain));
     }
-    let kinds: std::collections::BTreeSet<String> = messages
-        .iter()
-        .map(|text| serde_json::from_str::<Value>(text).unwrap()["type"].to_string())
-        .collect();
-    assert_eq!(kinds.len(), 6, "{kinds:?}");
+    messages
+}
+
+/// What the package makes of messages of this form: how many it takes, where that is all, and why not.
+async fn judged(messages: &[String], form: Option<&str>) -> (String, String) {
     let mut oracle = python::program("python")
         .arg(python::script("realtime_types.py"))
+        .args(form)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
     let mut input = oracle.stdin.take().unwrap();
-    input.write_all((messages.join("\n") + "\n").as_bytes()).await.unwrap();
+    // One that it does not take ends it, and then it reads no more.
+    drop(input.write_all((messages.join("\n") + "\n").as_bytes()).await);
     drop(input);
     let output = oracle.wait_with_output().await.unwrap();
-    let said = String::from_utf8_lossy(&output.stdout);
-    let why = String::from_utf8_lossy(&output.stderr);
-    assert_eq!(said.trim(), messages.len().to_string(), "{why}");
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+    (text(&output.stdout), text(&output.stderr))
+}
+
+#[tokio::test]
+async fn every_message_is_one_of_the_openai_packages() {
+    let beta = Some("beta");
+    for (is_beta, own, other) in [(false, None, beta), (true, beta, None)] {
+        let messages = messages_of(is_beta);
+        let kinds: std::collections::BTreeSet<String> = messages
+            .iter()
+            .map(|text| serde_json::from_str::<Value>(text).unwrap()["type"].to_string())
+            .collect();
+        assert_eq!(kinds.len(), 6, "{kinds:?}");
+        let (taken, why) = judged(&messages, own).await;
+        assert_eq!(taken, messages.len().to_string(), "{is_beta}: {why}");
+        // The two are told apart.
+        let (taken, why) = judged(&messages, other).await;
+        assert!(taken.is_empty() && !why.is_empty(), "{is_beta}: {taken}");
+    }
 }

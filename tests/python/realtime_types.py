@@ -1,4 +1,5 @@
-"""Holds each line of JSON on standard input against the client events of the real `openai` package.
+"""Holds each line of JSON on standard input against the client events of the real `openai` package: those of today, or
+with the argument `beta` those of the beta.
 
 Answers with the number of messages; a message that is no such event, or has a member that the package does not
 know, ends it with the reason.
@@ -7,10 +8,12 @@ know, ends it with the reason.
 import json
 import sys
 
-from openai.types.realtime import RealtimeClientEvent
+from openai.types import realtime
+from openai.types.beta import realtime as beta
 from pydantic import BaseModel, TypeAdapter
 
-events = TypeAdapter(RealtimeClientEvent)
+form = beta if sys.argv[1:] == ["beta"] else realtime
+events = TypeAdapter(form.RealtimeClientEvent)
 
 
 def unknown(value, path):
