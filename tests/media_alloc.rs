@@ -1,4 +1,5 @@
-//! The media tick neither allocates nor frees, nor does an agent's stream for a frame: proved by an allocator that counts.
+//! The media tick neither allocates nor frees, nor does an agent's stream for a frame, nor the link between them: proved by
+//! an allocator that counts.
 #![expect(unsafe_code, reason = "an allocator cannot be counted otherwise")]
 #![expect(clippy::unwrap_used, reason = "a failed check may panic")]
 
@@ -8,7 +9,9 @@ use std::alloc::System;
 use std::cell::Cell;
 use std::f32::consts::TAU;
 use std::net::SocketAddr;
+use std::task::Waker;
 use std::time::Duration;
+use tandem::agent::dialect::AUDIO_ROOM_BYTES;
 use tandem::agent::session::AgentCall;
 use tandem::agent::session::Input;
 use tandem::agent::session::Output;
@@ -17,6 +20,7 @@ use tandem::agent::twilio::dialect::Twilio;
 use tandem::audio::bridge::BridgeEnd;
 use tandem::audio::g711;
 use tandem::audio::link::AgentEnd;
+use tandem::audio::link::FRAME_BYTES;
 use tandem::audio::link::link;
 use tandem::audio::link::link_of;
 use tandem::audio::link::wide_link;
@@ -453,6 +457,59 @@ fn a_frame_of_either_side_of_an_agents_stream_allocates_nothing() {
     assert_eq!(told, 3_000, "each mark is told");
     assert_eq!(frames, 0);
     assert_eq!(marks, 2_900, "the name of a mark is freed, and nothing else");
+}
+
+#[test]
+fn a_frame_allocates_nothing_on_its_way_between_caller_and_agent_whichever_way_it_goes() {
+    let (end, mut agent) = link();
+    let setup =
+        MediaSetup { playout_held: false, ..MediaSetup::new(Some(plan(Codec::Pcmu, 20)), 7) };
+    let mut now = Moment::from_millis(1);
+    let mut session = MediaSession::new(now, setup, end);
+    assert!(session.listen_with(Some(Box::new(Listener::new(BargeIn::OFF)))).is_none());
+    let (mut out, mut said) = (TickOutput::new(), Vec::new());
+    let mut stream = stream(&mut said);
+    let payload = "f39/".repeat(53) + "fw==";
+    let media = format!(r#"{{"event":"media","media":{{"payload":"{payload}"}}}}"#);
+    let mut network = Metered::new(tokio::io::sink());
+    let (mut told, mut total) = (0, 0);
+    for tick in 0..3_000_u32 {
+        now += Duration::from_millis(20);
+        let datagrams = datagrams(Codec::Pcmu, tick);
+        let calls = counted(|| {
+            for (port, bytes) in &datagrams {
+                let datagram = Received { port: *port, source: peer(), bytes };
+                session.receive(now, &datagram, &mut out);
+            }
+            session.tick(now, &mut out);
+            session.take_agents_waker().into_iter().for_each(Waker::wake);
+            out.clear();
+            // What the agent's task does, as often as it is woken.
+            agent.register(Waker::noop());
+            loop {
+                let hear = |frame: &[u8; FRAME_BYTES]| {
+                    let tell = |text: &mut Vec<u8>| stream.write_frame(frame, text);
+                    let taken = write_past(&mut network, (Kind::Text, Role::Client), tell);
+                    assert_eq!(taken, Some(true));
+                    told += 1;
+                };
+                if agent.next_or_hear(hear).is_none() {
+                    break;
+                }
+            }
+            let mut room = [0; AUDIO_ROOM_BYTES];
+            let audio = stream.read_audio(media.as_bytes(), &mut room).unwrap();
+            assert_eq!((audio.len(), agent.push_audio(audio)), (FRAME_BYTES, FRAME_BYTES));
+        });
+        // The first have to find their room.
+        if tick >= 100 {
+            total += calls;
+        }
+    }
+    let statistics = session.statistics();
+    assert!(told > 2_900, "{told} frames are told");
+    assert!(statistics.played_ms > 59_000 && statistics.underruns == 0, "{statistics:?}");
+    assert_eq!(total, 0);
 }
 
 #[test]
