@@ -390,6 +390,16 @@ async fn an_audio_socket_that_never_reads_costs_its_own_audio_only() {
 }
 
 #[tokio::test]
+async fn an_audio_socket_that_is_closed_within_a_packet_is_lost() {
+    for begun in [[0x10].as_slice(), &[0x10, 1, 0x40, 0, 0]] {
+        let (mut call, mut agent) = audio_socket().await;
+        agent.0.write_all(begun).await.unwrap();
+        agent.0.shutdown().await.unwrap();
+        assert_eq!(call.event().await, AgentEvent::Lost(HangupCause::AgentLost, None));
+    }
+}
+
+#[tokio::test]
 async fn an_audio_socket_that_is_reset_is_lost() {
     let (mut call, agent) = audio_socket().await;
     // Closed with bytes of ours unread and no time to linger: a reset.

@@ -203,6 +203,11 @@ impl Dialect for AudioSocket {
     fn pings(&self) -> bool {
         false
     }
+
+    /// To close is enough to hang up. Whoever does so within a packet had more to say.
+    fn leaves_by_closing(&self) -> bool {
+        matches!(self.reading, Reading::Header(_, 0))
+    }
 }
 
 #[cfg(test)]
@@ -257,6 +262,19 @@ mod tests {
         acts.clear();
         socket.binary(&packet(HANGUP, &[]), &mut acts).unwrap();
         assert_eq!(acts, [Act::Ask(Wish::HangUp, When::Played)]);
+    }
+
+    #[test]
+    fn who_closes_within_a_packet_did_not_mean_to_leave() {
+        let mut socket = socket(8_000);
+        assert!(socket.leaves_by_closing());
+        let mut acts = Vec::new();
+        for byte in packet(AUDIO_8, &[1; 4]).iter().take(6) {
+            socket.binary(&[*byte], &mut acts).unwrap();
+            assert!(!socket.leaves_by_closing());
+        }
+        socket.binary(&[1], &mut acts).unwrap();
+        assert!(socket.leaves_by_closing());
     }
 
     #[test]
