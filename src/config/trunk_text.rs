@@ -177,6 +177,7 @@ fn sample(template: &Template) -> String {
         area_code: "80",
         call_id: "1",
         variables: &CallVariables::default(),
+        trace: None,
     };
     template.fill(&values).unwrap_or_default()
 }

@@ -385,6 +385,7 @@ impl Asked<'_> {
             area_code: &self.trunk.jurisdiction.area_code,
             call_id: "",
             variables: &CallVariables::default(),
+            trace: None,
         };
         let form = self.trunk.outbound.as_ref().map(|outbound| &outbound.form);
         form.and_then(|form| form.from_host.fill(&values))

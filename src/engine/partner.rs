@@ -70,7 +70,7 @@ fn to_agent(agent: &SipAgent) -> DialRequest {
     let header = |(name, value): &(FieldName, FieldValue)| {
         let text = value.as_str();
         // Settings were checked when they were read.
-        let template = Template::parse(text, Scope::Header);
+        let template = Template::parse(text, Scope::Agent);
         (name.clone(), template.unwrap_or_else(|_| Template::fixed(text)))
     };
     let mut request = to_peer(agent.uri.clone(), agent.ring_max);

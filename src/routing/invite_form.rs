@@ -100,6 +100,7 @@ impl Sender {
             area_code: &self.trunk.jurisdiction.area_code,
             call_id: &self.request.call_id,
             variables: &self.request.variables,
+            trace: None,
         };
         let from_host = host(&form.from_host, &values);
         values.from_host = &from_host;

@@ -20,6 +20,8 @@ pub enum Placeholder {
     CallId,
     /// `{var.NAME}`: a variable of the call.
     Variable(VariableName),
+    /// `{traceparent}`: where the call stands in its trace (W3C Trace Context).
+    Trace,
 }
 
 /// Which placeholders a template may use.
@@ -31,8 +33,10 @@ pub enum Scope {
     User,
     /// URIs and display names of the caller.
     Caller,
-    /// Values of added headers: everything.
+    /// Values of added headers: everything that a carrier may be told.
     Header,
+    /// Those of headers of an agent behind SIP: everything.
+    Agent,
 }
 
 impl Scope {
@@ -40,8 +44,11 @@ impl Scope {
         match placeholder {
             Placeholder::GatewayHost | Placeholder::AreaCode => true,
             Placeholder::Caller | Placeholder::Called => !matches!(self, Self::Host),
-            Placeholder::FromHost => matches!(self, Self::Caller | Self::Header),
-            Placeholder::CallId | Placeholder::Variable(_) => matches!(self, Self::Header),
+            Placeholder::FromHost => matches!(self, Self::Caller | Self::Header | Self::Agent),
+            Placeholder::CallId | Placeholder::Variable(_) => {
+                matches!(self, Self::Header | Self::Agent)
+            }
+            Placeholder::Trace => matches!(self, Self::Agent),
         }
     }
 
@@ -53,6 +60,10 @@ impl Scope {
             Self::Header => {
                 "{caller}, {called}, {from_host}, {gateway.host}, {area_code}, {call.id} and \
                  {var.NAME}"
+            }
+            Self::Agent => {
+                "{caller}, {called}, {from_host}, {gateway.host}, {area_code}, {call.id}, \
+                 {traceparent} and {var.NAME}"
             }
         }
     }
@@ -75,6 +86,8 @@ pub struct Values<'a> {
     pub call_id: &'a str,
     /// See [`Placeholder::Variable`].
     pub variables: &'a CallVariables,
+    /// See [`Placeholder::Trace`]; `None` where calls are not traced.
+    pub trace: Option<&'a str>,
 }
 
 /// A parsed template.
@@ -150,7 +163,7 @@ impl Template {
         self.0.is_empty()
     }
 
-    /// The text for one request; `None` when a variable it names is not set.
+    /// The text for one request; `None` when a variable it names is not set, or a trace that is not kept.
     #[must_use]
     pub fn fill(&self, values: &Values<'_>) -> Option<String> {
         let mut out = String::new();
@@ -164,6 +177,7 @@ impl Template {
                 Part::Place(Placeholder::AreaCode) => values.area_code,
                 Part::Place(Placeholder::CallId) => values.call_id,
                 Part::Place(Placeholder::Variable(name)) => values.variables.get(name)?.as_str(),
+                Part::Place(Placeholder::Trace) => values.trace?,
             };
             out.push_str(text);
         }
@@ -185,6 +199,7 @@ fn placeholder(name: &str) -> Option<Placeholder> {
         "from_host" => Placeholder::FromHost,
         "area_code" => Placeholder::AreaCode,
         "call.id" => Placeholder::CallId,
+        "traceparent" => Placeholder::Trace,
         _ => Placeholder::Variable(name.strip_prefix("var.")?.parse().ok()?),
     })
 }
@@ -251,6 +266,7 @@ mod tests {
             area_code: "80",
             call_id: "01920000",
             variables,
+            trace: None,
         }
     }
 
@@ -273,11 +289,23 @@ mod tests {
     }
 
     #[test]
+    fn agents_alone_are_told_of_the_trace_where_there_is_one() {
+        let variables = CallVariables::default();
+        let template = Template::parse("{traceparent}", Scope::Agent).unwrap();
+        let traced = Values { trace: Some("00-7-8-01"), ..values(&variables) };
+        assert_eq!(template.fill(&traced).as_deref(), Some("00-7-8-01"));
+        assert_eq!(template.fill(&values(&variables)), None);
+        let all = "{caller}{called}{from_host}{gateway.host}{area_code}{call.id}{var.x}";
+        assert!(Template::parse(all, Scope::Agent).is_ok());
+    }
+
+    #[test]
     fn a_placeholder_is_refused_where_it_means_nothing() {
         for (text, scope) in [
             ("{caller}", Scope::Host),
             ("{from_host}", Scope::User),
             ("{var.x}", Scope::Caller),
+            ("{traceparent}", Scope::Header),
             ("{nobody}", Scope::Header),
             ("{var.Bad}", Scope::Header),
             ("{caller", Scope::Header),

@@ -438,7 +438,7 @@ impl AgentForm {
             let field: FieldName =
                 name.parse().map_err(|why| format!("`headers.{name}`: {why}"))?;
             let wrong = |why: String| format!("`headers.{name}`: {why}");
-            Template::parse(&value, Scope::Header).map_err(wrong)?;
+            Template::parse(&value, Scope::Agent).map_err(wrong)?;
             let value: FieldValue =
                 value.parse().map_err(|why| format!("`headers.{name}`: {why}"))?;
             Ok((field, value))

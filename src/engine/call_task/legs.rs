@@ -365,7 +365,11 @@ impl Task {
         OfferedFor { terms, place }
     }
 
-    fn route_to(&mut self, side: LegSide, target: DialTarget) -> Result<DialRoute, HangupCause> {
+    pub(super) fn route_to(
+        &mut self,
+        side: LegSide,
+        target: DialTarget,
+    ) -> Result<DialRoute, HangupCause> {
         let planned = self.others().plan.take().filter(|_| side == LegSide::Near);
         if let Some(plan) = planned {
             return Ok(DialRoute::Planned(plan));
@@ -404,6 +408,7 @@ impl Task {
                 let from_user = from_user(&self.route.caller);
                 let host = NextHop::parse(uri.as_str()).map(|hop| hop.host).unwrap_or_default();
                 let call = self.id().to_string();
+                let trace = self.trace_context().map(|trace| trace.to_string());
                 let callers = Values {
                     caller: &from_user,
                     called: self.route.dialled.as_str(),
@@ -412,6 +417,7 @@ impl Task {
                     area_code: &self.route.trunk.jurisdiction.area_code,
                     call_id: &call,
                     variables: &self.route.variables,
+                    trace: trace.as_deref(),
                 };
                 let passing = self.route.passing.as_deref();
                 let headers =

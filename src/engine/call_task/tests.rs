@@ -1,10 +1,12 @@
 //! A call whose task panics, or whose media do.
 
 use super::*;
+use crate::call::dial::DialTarget;
 use crate::call::setup::Opening;
 use crate::call::setup::Partner;
 use crate::cdr::CallRecord;
 use crate::cdr::CallReport;
+use crate::engine::dial::DialRoute;
 use crate::engine::leg_terms;
 use crate::engine::sip_shard::Overheard;
 use crate::engine::sip_shard::ShardHandle;
@@ -12,6 +14,8 @@ use crate::engine::switch;
 use crate::engine::switch::Ledger;
 use crate::routing::signalling::InboundProgress;
 use crate::routing::table::TenantStatus;
+use crate::routing::template::Scope;
+use crate::routing::template::Template;
 use crate::routing::trunk::ResponseMap;
 use crate::sip::endpoint::event::Command;
 use crate::sip::endpoint::event::DialogId;
@@ -24,6 +28,8 @@ use crate::types::fault_policy::FaultPolicy;
 use crate::types::id::AiProfileId;
 use crate::types::id::TenantId;
 use crate::types::id::TrunkId;
+use crate::types::srtp::SrtpPolicy;
+use crate::types::trace_context::Sampling;
 use crate::types::transport::Transport;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use std::collections::VecDeque;
@@ -225,6 +231,33 @@ async fn an_agent_is_kept_from_the_keys_of_whom_it_talks_with_and_from_those_of_
             let (_media_end, agent_end) = task.voice_link_to(side);
             assert_eq!(agent_end.keys_are_private(), private, "{side:?}: {of_near} {of_far}");
         }
+    }
+}
+
+#[tokio::test]
+async fn an_agent_behind_sip_is_told_of_the_trace_of_its_call_where_that_is_traced() {
+    let all = "00-00000000000000000000000000000004-8000000000000004-01";
+    for (percent, expected) in [(Some(100), Some(all)), (None, None)] {
+        let mut switch = switch::tests::idle(Arc::new(switch::tests::Nobody), 21_310..=21_313);
+        switch.sampling = percent.map(Sampling::of_percent);
+        let (seed, _overheard) = seed(&switch, None);
+        let (inputs_in, inputs) = mailbox::bounded(1);
+        let (_errands_in, errands) = mailbox::bounded(1);
+        let mut task = Task::new(Arc::new(switch), seed, (inputs_in, inputs, errands));
+        let text = Template::parse("{traceparent}", Scope::Agent).expect("a template");
+        let target = DialTarget::Uri {
+            uri: "sip:agent@192.0.2.7".parse().expect("an address"),
+            credentials: None,
+            headers: vec![("traceparent".parse().expect("a name"), text)],
+            pass: Vec::new(),
+            srtp: SrtpPolicy::Off,
+            transfers: false,
+        };
+        let Ok(DialRoute::Peer(route)) = task.route_to(LegSide::Far, target) else {
+            panic!("it has no route")
+        };
+        let told = route.headers.iter().find(|(name, _)| name.as_str() == "traceparent");
+        assert_eq!(told.map(|(_, value)| value.as_str()), expected);
     }
 }
 
