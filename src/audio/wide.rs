@@ -17,6 +17,8 @@ pub struct WideVoice {
     decoder: g722::Decoder,
     encoder: g722::Encoder,
     heard_to_narrow: Resampler,
+    /// What came of that last.
+    narrowed: Pcm,
     said_to_narrow: Resampler,
     said_to_wide: Resampler,
     /// The last that was said was at 8 kHz.
@@ -32,6 +34,7 @@ impl Default for WideVoice {
             decoder: g722::Decoder::default(),
             encoder: g722::Encoder::default(),
             heard_to_narrow: Resampler::down(2),
+            narrowed: [0; FRAME_SAMPLES],
             said_to_narrow: Resampler::down(2),
             said_to_wide: Resampler::up(2),
             said_narrow: false,
@@ -49,7 +52,14 @@ impl WideVoice {
 
     /// What was heard, at 8 kHz: of every frame, one after the other.
     pub fn narrow(&mut self, heard: &WidePcm) -> Pcm {
-        resampled(&mut self.heard_to_narrow, heard, &mut self.scratch)
+        self.narrowed = resampled(&mut self.heard_to_narrow, heard, &mut self.scratch);
+        self.narrowed
+    }
+
+    /// What was heard last, at 8 kHz.
+    #[must_use]
+    pub const fn narrowed(&self) -> &Pcm {
+        &self.narrowed
     }
 
     /// What is said, at 8 kHz: of every frame, one after the other.

@@ -671,7 +671,8 @@ fn other_codecs_and_packet_times_are_followed() {
 
 #[test]
 fn a_header_that_is_not_as_it_should_be_is_told_and_which_rule_it_breaks() {
-    let cases: [(HeaderRule, fn(usize, &mut [u8])); 6] = [
+    type Spoil = fn(usize, &mut [u8]);
+    let cases: [(HeaderRule, Spoil); 6] = [
         (HeaderRule::PayloadType, |number, packet| {
             if number == 50 {
                 packet[1] = 33;

@@ -118,11 +118,27 @@ impl MediaSession {
         }
         let of_agent = self.playout.end().law();
         match original {
-            Some(Sound::Wide(wide)) => self.give((Law::Mu, &frame), Some(wide)),
+            Some(Sound::Wide(wide)) => {
+                let (law, own) = self.narrowed(of_agent, &frame);
+                self.give((law, &own), Some(wide));
+            }
             Some(Sound::Law(law, own)) if *law == of_agent => self.give((*law, own), None),
             Some(Sound::Law(..)) | None => self.give((Law::Mu, &frame), None),
         }
         frame
+    }
+
+    /// What came at 16 kHz and is `ulaw` as µ-law, as an agent of 8 kHz is given it: made of the samples, not of their µ-law,
+    /// where it is of the other law. Of what was kept back there is nothing but the µ-law.
+    fn narrowed(&self, of_agent: Law, ulaw: &Encoded) -> (Law, Encoded) {
+        match &self.wide {
+            Some(wide) if of_agent == Law::A && !self.rules.keys_private => {
+                let mut own = SILENCE;
+                g711::encode(of_agent, wide.narrowed(), &mut own);
+                (of_agent, own)
+            }
+            Some(_) | None => (Law::Mu, *ulaw),
+        }
     }
 
     pub(super) fn key_is_down(&self) -> bool {
@@ -152,7 +168,11 @@ impl MediaSession {
             return SILENCE;
         }
         match mixed {
-            Some(Sound::Wide(wide)) => self.give((Law::Mu, &ulaw), Some(&wide)),
+            Some(Sound::Wide(wide)) => {
+                let of_agent = self.playout.end().law();
+                let (law, own) = self.narrowed(of_agent, &ulaw);
+                self.give((law, &own), Some(&wide));
+            }
             Some(Sound::Law(law, own)) => self.give((law, &own), None),
             None => self.give((Law::Mu, &SILENCE), None),
         }

@@ -7,9 +7,11 @@ use super::tests::at;
 use super::*;
 use crate::audio::bridge::BridgeEnd;
 use crate::audio::frame::silence;
+use crate::audio::g722;
 use crate::audio::link::LinkEvent;
 use crate::audio::link::link_of;
 use crate::audio::tone::Tone;
+use crate::audio::tone::share_at;
 use std::ops::Range;
 
 const LAWS: [Law; 2] = [Law::Mu, Law::A];
@@ -220,4 +222,25 @@ fn linear_audio_at_8_khz_goes_to_and_from_an_agent_of_alaw_with_no_way_by_ulaw()
     let sent: Vec<i16> = payloads.map(|pair| i16::from_be_bytes(*pair)).collect();
     let said: Vec<i16> = (0..8).flat_map(frame).map(g711::alaw_decode).collect();
     assert!(sent.windows(said.len()).any(|part| part == said));
+}
+
+#[test]
+fn audio_of_16_khz_goes_to_an_agent_of_alaw_with_no_way_by_ulaw() {
+    let by_way_of_ulaw = by_way_of_ulaw();
+    let mut line = Line::of(Codec::G722, Law::A);
+    let (mut tone, mut encoder) = (Tone::new(437, 8_000), g722::Encoder::default());
+    for _ in 0..100 {
+        let (mut linear, mut payload) = ([0; WIDE_SAMPLES], SILENCE);
+        tone.fill(&mut linear);
+        encoder.encode(&linear, &mut payload);
+        let bytes = line.packet(&payload);
+        line.scene.receive(&line.talker, &bytes);
+        line.scene.tick();
+    }
+    let heard = line.heard();
+    assert_eq!(heard.len(), 100);
+    assert!(heard.iter().flatten().any(|code| !by_way_of_ulaw[usize::from(*code)]));
+    let linear: Vec<i16> =
+        heard.iter().skip(20).flatten().map(|code| g711::alaw_decode(*code)).collect();
+    assert!(share_at(&linear, 874) > 0.95, "{}", share_at(&linear, 874));
 }
