@@ -1,4 +1,4 @@
-//! A call whose task panics, or whose media do.
+//! A call whose task panics, or whose media do; and what its agent is told, or is not.
 
 use super::*;
 use crate::call::dial::DialTarget;
