@@ -7,6 +7,7 @@ mod legs;
 mod media;
 mod on_hold;
 mod recordings;
+mod replacement;
 mod script;
 mod status;
 mod supervision;

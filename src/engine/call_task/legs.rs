@@ -7,7 +7,6 @@ use crate::call::event::CallEvent;
 use crate::call::input::Input;
 use crate::call::input::LegInput;
 use crate::call::input::LegOutput;
-use crate::call::input::Successor;
 use crate::call::side::LegSide;
 use crate::call::side::Seat;
 use crate::clock;
@@ -32,8 +31,6 @@ use crate::engine::dial::Watched;
 use crate::engine::mailbox;
 use crate::engine::media_thread::MediaId;
 use crate::engine::passing;
-use crate::engine::replacement::Replacement;
-use crate::engine::sip_shard::CallLeg;
 use crate::engine::sip_shard::ShardHandle;
 use crate::engine::way;
 use crate::routing::outbound::DiversionReason;
@@ -264,50 +261,6 @@ impl Task {
         let (headers, pass) = (Vec::new(), Vec::new());
         let (credentials, srtp, transfers) = (None, SrtpPolicy::Off, false);
         Some(DialTarget::Uri { uri, credentials, headers, pass, srtp, transfers })
-    }
-
-    /// Gives a leg that is to take the near one's place by another listener a place for its media.
-    pub(super) async fn placed(&mut self, mut by: Box<Successor>) -> Option<Input> {
-        let flow = self.switch.registry.replacement_flow(self.id());
-        match flow.map_or(Ok(None), |flow| self.hold_place(flow.listener, flow.remote.is_ipv6())) {
-            Ok(place) => {
-                by.place = place;
-                Some(Input::Leg(LegSide::Near, LegInput::Replaced(by)))
-            }
-            Err(cause) => {
-                self.refuse_replacement(cause).await;
-                None
-            }
-        }
-    }
-
-    /// Answers the leg that takes the near one's place, and hangs that up.
-    async fn replace_near(&mut self, body: Bytes, turn: u8) {
-        let registry = &self.switch.registry;
-        let Some((replacement, inputs)) = registry.take_replacement(self.id()) else { return };
-        let Replacement { shard, dialog, flow, .. } = *replacement;
-        let trunk = Arc::clone(&self.route.trunk);
-        let leg = CallLeg { call: inputs, side: LegSide::Near, turn, trunk };
-        let Some(name) = shard.take_over(dialog, leg, body).await else {
-            // Its peer gave up at this very moment: the leg before is still there.
-            self.let_place_go();
-            return self.leg(LegSide::Near, LegInput::ReplacementLost);
-        };
-        registry.name_dialog(self.id(), name);
-        self.take_place(flow.listener, flow.remote.is_ipv6());
-        self.note(CallEvent::Replaced(LegSide::Near));
-        let before = std::mem::replace(&mut self.near, Near::Invited(shard, dialog));
-        if let Near::Invited(shard, dialog) = before {
-            shard.let_go(dialog, HangupCause::Transferred).await;
-        }
-    }
-
-    async fn refuse_replacement(&mut self, cause: HangupCause) {
-        self.let_place_go();
-        let taken = self.switch.registry.take_replacement(self.id());
-        if let Some((replacement, _)) = taken {
-            replacement.refuse(&self.switch, cause).await;
-        }
     }
 
     fn dial(&mut self, side: LegSide, targets: Vec<DialTarget>, offer: Option<Bytes>) {
