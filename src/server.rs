@@ -400,7 +400,7 @@ fn tidy_up(
 ) {
     tokio::spawn(memory::watch(Arc::clone(switch), shards.to_vec(), stopping.clone()));
     tokio::spawn(media_watch::run(switch.media.clone(), stopping.clone()));
-    tokio::spawn(shard_watch::run(shards.to_vec(), stopping.clone()));
+    shard_watch::start(shards.to_vec(), stopping.clone());
     tokio::spawn(retention::run(database.clone(), stopping.clone()));
 }
 

@@ -1,12 +1,11 @@
 //! Looks after the SIP shards: who hangs. Nothing ends a task that never waits, but whoever runs the node is told of it, and new
-//! calls go elsewhere.
+//! calls go elsewhere. It has a thread of its own: such a task may have the only one of the runtime.
 
 use crate::engine::sip_shard::ShardHandle;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Gauge;
 use std::time::Duration;
 use tokio::sync::watch;
-use tokio::time::MissedTickBehavior;
 
 /// Time between two looks.
 const PERIOD: Duration = Duration::from_millis(500);
@@ -38,17 +37,24 @@ impl Seen {
     }
 }
 
-/// Looks until `stop` turns true or is dropped.
-pub async fn run(shards: Vec<ShardHandle>, mut stop: watch::Receiver<bool>) {
-    let mut period = tokio::time::interval(PERIOD);
-    period.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let mut seen = vec![Seen::default(); shards.len()];
-    loop {
-        tokio::select! {
-            _ = period.tick() => (),
-            _ = stop.wait_for(|stop| *stop) => return,
+/// Starts the thread that looks until whoever holds the other end of `running` drops it. Nobody waits for it: it has nothing to
+/// bring to an end.
+pub fn start(shards: Vec<ShardHandle>, running: watch::Receiver<bool>) {
+    start_every(PERIOD, shards, running);
+}
+
+fn start_every(period: Duration, shards: Vec<ShardHandle>, running: watch::Receiver<bool>) {
+    let watching = move || {
+        let mut seen = vec![Seen::default(); shards.len()];
+        // What is said there changes nothing: in a drain, and while the rest ends, calls go on.
+        while running.has_changed().is_ok() {
+            look(&shards, &mut seen);
+            std::thread::sleep(period);
         }
-        look(&shards, &mut seen);
+    };
+    let thread = std::thread::Builder::new().name("shard-watch".to_owned()).spawn(watching);
+    if let Err(error) = thread {
+        tracing::error!(%error, "nobody sees whether a SIP shard hangs");
     }
 }
 
@@ -73,9 +79,14 @@ fn look(shards: &[ShardHandle], seen: &mut [Seen]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock;
     use crate::engine::sip_shard::lives::Node;
     use crate::types::limit::SIP_SHARD_QUEUE_MAX;
     use metrics_exporter_prometheus::PrometheusBuilder;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicBool;
+    use std::sync::atomic::Ordering;
+    use tokio::runtime::Builder;
 
     #[test]
     fn a_shard_that_does_not_turn_for_2_s_hangs_until_it_does() {
@@ -125,5 +136,42 @@ mod tests {
                 tokio::task::yield_now().await;
             }
         }
+    }
+
+    /// Waits for it on this thread. False: it does not come, however slow the machine is.
+    fn comes(what: impl Fn() -> bool) -> bool {
+        let until = clock::now() + Duration::from_secs(60);
+        while !what() {
+            if clock::now() > until {
+                return false;
+            }
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
+    }
+
+    #[test]
+    fn a_shard_that_has_the_only_thread_of_the_runtime_is_seen_all_the_same_also_in_a_drain() {
+        let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        // What it spawns runs on the worker, which is not this thread.
+        let node = runtime.block_on(Node::start(22_412..=22_415));
+        let _inside = runtime.enter();
+        let shard = node.shard().clone();
+        let (stop, stopping) = watch::channel(false);
+        start_every(Duration::from_millis(5), vec![shard.clone()], stopping);
+        let (spins, over) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+        let (begun, ends) = (Arc::clone(&spins), Arc::clone(&over));
+        runtime.spawn(async move {
+            begun.store(true, Ordering::Relaxed);
+            while !ends.load(Ordering::Relaxed) {
+                std::hint::spin_loop();
+            }
+        });
+        let hangs = comes(|| spins.load(Ordering::Relaxed)) && comes(|| shard.is_hung());
+        stop.send_replace(true);
+        over.store(true, Ordering::Relaxed);
+        let goes_on = comes(|| !shard.is_hung());
+        drop(node);
+        assert!(hangs && goes_on, "{hangs} {goes_on}");
     }
 }
