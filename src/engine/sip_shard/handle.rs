@@ -30,6 +30,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use tokio::sync::mpsc::error::TrySendError;
 use tokio::sync::oneshot;
@@ -41,6 +42,10 @@ pub(super) const COMMANDS_MAX: usize = 1024;
 /// How often a request outside dialogs is placed at most: again where a fault of ours cut it off, which says nothing of
 /// whom it is for.
 pub(in crate::engine) const REQUEST_TRIES_MAX: usize = 2;
+
+/// How much longer than its patience a request outside dialogs is waited for: the shard, which keeps to that, does not turn. It
+/// is known by then that it hangs.
+const REQUEST_SLACK: Duration = Duration::from_secs(3);
 
 /// What reaches a shard from the sockets.
 #[derive(Debug)]
@@ -320,15 +325,27 @@ impl ShardHandle {
         drop(self.commands.send(Order::Place { leg, invite, events }).await);
     }
 
-    /// Sends a request outside dialogs and waits for what becomes of it; `None` when the shard is down, or met a fault
-    /// meanwhile.
+    /// Sends a request outside dialogs and waits for what becomes of it; `None` when the shard is down, met a fault meanwhile, or
+    /// hangs: a fault of ours, which says nothing of whom the request is for.
     pub(in crate::engine) async fn request(
         &self,
         request: Box<OutboundRequest>,
     ) -> Option<RequestAnswer> {
+        let limit = request.patience.saturating_add(REQUEST_SLACK);
+        self.request_within(limit, request).await
+    }
+
+    async fn request_within(
+        &self,
+        limit: Duration,
+        request: Box<OutboundRequest>,
+    ) -> Option<RequestAnswer> {
         let (answer, answered) = oneshot::channel();
-        self.commands.send(Order::Request { request, answer }).await.ok()?;
-        answered.await.ok()
+        let asking = async {
+            self.commands.send(Order::Request { request, answer }).await.ok()?;
+            answered.await.ok()
+        };
+        tokio::time::timeout(limit, asking).await.ok()?
     }
 
     /// Tells what a search came to.
@@ -359,6 +376,8 @@ impl ShardHandle {
 mod tests {
     use super::*;
     use crate::engine::shards::Shards;
+    use crate::sip::endpoint::event::Token;
+    use crate::sip::message::method::Method;
     use crate::sip::message::peek::call_id_of;
     use crate::types::transport::Transport;
     use std::collections::HashMap;
@@ -408,6 +427,31 @@ mod tests {
         assert!(give(2).is_none() && give(3).is_some());
         drop(queue);
         assert!(give(3).is_none());
+    }
+
+    /// A REGISTER goes on by another shard then, and is not waited for until the next start.
+    #[tokio::test]
+    async fn a_request_is_given_up_where_the_shard_that_has_it_never_turns() {
+        let (handle, _kept) = ShardHandle::clogged(0);
+        let flow = Flow {
+            id: FlowId(1),
+            listener: 0,
+            transport: Transport::Udp,
+            local: "192.0.2.250:5060".parse().unwrap(),
+            remote: "192.0.2.1:5060".parse().unwrap(),
+        };
+        let request = || {
+            let request = OutboundRequest::new(Token(0), flow, Method::Options, "sip:b@192.0.2.1");
+            Box::new(OutboundRequest { patience: Duration::ZERO, ..request })
+        };
+        let soon = Duration::from_millis(1);
+        let given_up = async {
+            let first = handle.request_within(soon, request()).await;
+            assert!(first.is_none() && handle.commands.capacity() == 0, "nobody takes it");
+            assert!(handle.request_within(soon, request()).await.is_none(), "nor has room for it");
+            assert!(handle.request(request()).await.is_none(), "after its patience and some more");
+        };
+        tokio::time::timeout(Duration::from_secs(60), given_up).await.expect("it is given up");
     }
 
     /// A CANCEL that overtakes its INVITE is answered 481, and the callee rings on.
