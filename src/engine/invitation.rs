@@ -70,8 +70,15 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// Decides about a new INVITE and does what was decided.
-pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
+/// The longest that an INVITE may have waited for its shard: whoever sent it is elsewhere by then, or gone, and its agent would
+/// talk to nobody. Callers who hear nothing go to the next target after some seconds.
+pub(super) const WAIT_MAX: Duration = Duration::from_secs(4);
+
+/// Decides about a new INVITE, which waited so long for its shard, and does what was decided.
+pub(super) fn receive(shard: &mut Shard, invitation: Invitation, waited: Duration) {
+    if waited > WAIT_MAX {
+        return turn_away_late(shard, &invitation, waited);
+    }
     let now = clock::now();
     let Some(listener) = shard.switch.listeners.get(usize::from(invitation.flow.listener)).cloned()
     else {
@@ -86,7 +93,7 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
     let stale = Cell::new(false);
     let verdict = decide(shard, &invitation, &listener, &stale, &mut decision);
     metric::observe(Histogram::Routing, clock::now().since(now));
-    let mut begun = Begun { now, log: CallLog::open(now, clock::new_call_id()), decision };
+    let mut begun = Begun::new(now, decision);
     if challenged.is_some() {
         challenge_answered(shard, &invitation, &verdict);
     }
@@ -134,6 +141,37 @@ pub(super) fn receive(shard: &mut Shard, invitation: Invitation) {
                 }
             }
         }
+    }
+}
+
+/// Turns away what is too late, with a record of it, whoever it is of: routing it is what there is no time for.
+fn turn_away_late(shard: &mut Shard, invitation: &Invitation, waited: Duration) {
+    let (now, call_id) = (clock::now(), invitation.request.headers.call_id());
+    // Who was challenged came back all the same.
+    if shard.challenges.take(call_id).is_some()
+        && let Some(oldest) = shard.challenges.settle(now, call_id)
+    {
+        oldest.give_up(shard);
+    }
+    let mut begun = Begun::new(now, Decision::new());
+    begun.decision.note("queue", format!("it waited {} ms for its SIP shard", waited.as_millis()));
+    let (cause, is_unproven) = (HangupCause::Overload, shard.is_unproven(&invitation.flow));
+    let status = cause.sip_status();
+    let is_recorded = if is_unproven {
+        leaves_record(shard, &mut begun, invitation)
+    } else {
+        begun.link(shard, invitation);
+        true
+    };
+    if is_recorded {
+        begun.note_arrival(invitation, &claimed_caller(&invitation.request));
+        begun.note_route(Route::default());
+        begun.close(&shard.switch, (cause, status));
+    }
+    if is_unproven {
+        refuse_unproven(shard, invitation, refusal(cause, status));
+    } else {
+        refuse(shard, invitation.dialog, cause, status);
     }
 }
 
@@ -288,6 +326,10 @@ pub(super) struct Begun {
 }
 
 impl Begun {
+    fn new(now: Moment, decision: Decision) -> Self {
+        Self { now, log: CallLog::open(now, clock::new_call_id()), decision }
+    }
+
     /// Has the signalling told with this record. Of an INVITE that leaves none it stays with whom it belongs to.
     fn link(&self, shard: &Shard, invitation: &Invitation) {
         let secrets = Arc::clone(shard.switch.table.load().secret_headers());

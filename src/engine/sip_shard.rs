@@ -340,7 +340,7 @@ impl Shard {
     }
 
     /// Whether what comes by `flow` may be of whoever forged an address of a peer that must authenticate.
-    fn is_unproven(&self, flow: &Flow) -> bool {
+    pub(super) fn is_unproven(&self, flow: &Flow) -> bool {
         let listener = self.switch.listeners.get(usize::from(flow.listener));
         listener.is_some_and(|listener| {
             let (table, source) = (self.switch.table.load(), flow.remote.ip());
@@ -461,7 +461,7 @@ impl Shard {
                 // Its 100 was sent in the same turn.
                 let waited = clock::now().since(self.received_at);
                 metric::observe(metric::Histogram::InviteTrying, waited);
-                invitation::receive(self, *invitation);
+                invitation::receive(self, *invitation, waited);
             }
             Event::Cancelled { dialog, reason } => {
                 let why = explained(reason.as_deref());

@@ -201,7 +201,6 @@ pub(super) mod tests {
     use crate::sip::endpoint::policy::DialogPolicy;
     use crate::sip::message::method::Method;
     use crate::types::id::CallId;
-    use crate::types::moment::Moment;
     use crate::types::transport::Transport;
     use futures_util::future::poll_immediate;
     use metrics_exporter_prometheus::PrometheusBuilder;
@@ -311,7 +310,7 @@ pub(super) mod tests {
              Max-Forwards: 70\r\nContent-Length: 0\r\n\r\n"
         );
         let call_id = peek::CallIdPlace::find(text.as_bytes());
-        Arrival::Message { at: Moment::START, flow: flow(), message: Bytes::from(text), call_id }
+        Arrival::Message { at: clock::now(), flow: flow(), message: Bytes::from(text), call_id }
     }
 
     /// A shard with two calls, the first of which is hit by a fault in `what`.

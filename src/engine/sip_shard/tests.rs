@@ -1,6 +1,7 @@
 //! What a shard makes of messages that come twice, late, or from who may have forged an address.
 
 use super::*;
+use crate::cdr::CallRecord;
 use crate::cdr::CallReport;
 use crate::engine::sip_shard::faults::tests::flow;
 use crate::engine::sip_shard::faults::tests::shard_beside;
@@ -14,7 +15,6 @@ use crate::routing::contents::Contents;
 use crate::routing::table::RoutingTable;
 use crate::routing::trunk::DigestAccount;
 use crate::routing::trunk::DigestAlgorithm;
-use crate::types::id::CallId;
 use crate::types::id::TrunkId;
 use crate::types::secret::Secret;
 use arc_swap::ArcSwap;
@@ -23,9 +23,9 @@ use std::sync::Mutex;
 use std::time::Duration;
 use uuid::Uuid;
 
-/// Which calls left a record, in order.
+/// The records that calls left, in order.
 #[derive(Default)]
-struct Recorded(Mutex<Vec<CallId>>);
+struct Recorded(Mutex<Vec<CallRecord>>);
 
 impl Ledger for Recorded {
     fn report(&self, report: CallReport) -> Written {
@@ -34,12 +34,16 @@ impl Ledger for Recorded {
     }
 
     fn report_later(&self, report: CallReport) {
-        self.0.lock().unwrap().push(report.record.id);
+        self.0.lock().unwrap().push(report.record);
     }
 }
 
 /// An INVITE of one call with these lines of its own.
 fn invite(cseq: u32, lines: &str) -> Arrival {
+    invite_at(clock::now(), cseq, lines)
+}
+
+fn invite_at(at: Moment, cseq: u32, lines: &str) -> Arrival {
     let text = format!(
         "INVITE sip:+15550100@192.0.2.250 SIP/2.0\r\nVia: SIP/2.0/UDP 192.0.2.1;branch=z9hG4bK{cseq}\r\n\
          From: <sip:b@192.0.2.1>;tag=1\r\nTo: <sip:+15550100@192.0.2.250>\r\nCall-ID: one\r\n\
@@ -47,19 +51,29 @@ fn invite(cseq: u32, lines: &str) -> Arrival {
          Content-Length: 0\r\n\r\n"
     );
     let call_id = CallIdPlace::find(text.as_bytes());
-    Arrival::Message { at: Moment::START, flow: flow(), message: Bytes::from(text), call_id }
+    Arrival::Message { at, flow: flow(), message: Bytes::from(text), call_id }
 }
 
 /// A switch with a trunk that challenges.
 fn challenging(recorded: Arc<Recorded>, ports: RangeInclusive<u16>) -> Switch {
-    let id = TrunkId::from_uuid(Uuid::from_u128(1));
-    let mut trunk = Trunk::new(id, "acme", vec!["192.0.2.0/24".parse().unwrap()]);
-    trunk.digest = Some(DigestAccount {
+    let account = DigestAccount {
         username: "u".into(),
         password: Secret::new("p".into()),
         realm: "r".into(),
         algorithms: vec![DigestAlgorithm::Sha256],
-    });
+    };
+    with_trunk(recorded, ports, Some(account))
+}
+
+/// A switch with a trunk, which challenges for this account.
+fn with_trunk(
+    recorded: Arc<Recorded>,
+    ports: RangeInclusive<u16>,
+    digest: Option<DigestAccount>,
+) -> Switch {
+    let id = TrunkId::from_uuid(Uuid::from_u128(1));
+    let mut trunk = Trunk::new(id, "acme", vec!["192.0.2.0/24".parse().unwrap()]);
+    trunk.digest = digest;
     let contents = Contents { trunks: vec![trunk], ..Contents::default() };
     let mut switch = idle(recorded, ports);
     switch.table = Arc::new(ArcSwap::from_pointee(RoutingTable::new(contents)));
@@ -82,7 +96,9 @@ async fn a_late_copy_of_an_invite_takes_the_signalling_from_no_record() {
     // That of the first came late, and the 403 was lost.
     for (cseq, lines) in [(1, ""), (2, WRONG)] {
         shard.take(invite(cseq, lines));
-        let calls = recorded.0.lock().unwrap().clone();
+        let records = recorded.0.lock().unwrap();
+        let calls: Vec<_> = records.iter().map(|record| record.id).collect();
+        drop(records);
         let [call] = calls.as_slice() else { panic!("{calls:?}") };
         let trace = traces.of_call(*call);
         let first = trace.messages.first().map(|message| &message.bytes);
@@ -119,6 +135,35 @@ async fn a_late_copy_of_an_invite_begins_no_attempt_while_the_node_drains() {
         shard.take(invite(1, ""));
     }
     assert_eq!(recorded.0.lock().unwrap().len(), 1);
+}
+
+#[tokio::test]
+async fn an_invite_that_waited_too_long_for_its_shard_becomes_no_call() {
+    // Whoever waited from the start of time on waited for too long.
+    let late = Moment::START + invitation::WAIT_MAX + Duration::from_millis(1);
+    tokio::time::sleep_until(clock::instant(late).into()).await;
+    for is_challenged in [false, true] {
+        let recorded = Arc::new(Recorded::default());
+        let (own, ports) = (Arc::clone(&recorded), 22_416..=22_419);
+        let switch =
+            if is_challenged { challenging(own, ports) } else { with_trunk(own, ports, None) };
+        let (mut shard, _open) = shard_of(switch);
+        let causes = || {
+            let records = recorded.0.lock().unwrap();
+            records.iter().map(|record| (record.cause, record.status)).collect::<Vec<_>>()
+        };
+        // Its copy waited, too.
+        for _ in 0..2 {
+            shard.take(invite_at(Moment::START, 1, ""));
+            assert_eq!(causes(), [(Some(HangupCause::Overload), Some(503))], "{is_challenged}");
+        }
+        let decision = recorded.0.lock().unwrap()[0].decision.to_string();
+        assert!(decision.contains("ms for its SIP shard"), "{decision}");
+        // One that came just now is heard.
+        shard.take(invite(2, WRONG));
+        let causes = causes();
+        assert!(causes.len() == 2 && causes[1].0 != Some(HangupCause::Overload), "{causes:?}");
+    }
 }
 
 #[tokio::test]
