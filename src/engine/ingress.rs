@@ -1,6 +1,7 @@
 //! What the sockets received goes to its shard; strangers and floods end here, before any parse.
 
 use crate::clock;
+use crate::engine::let_in::InviteName;
 use crate::engine::let_in::LetIn;
 use crate::engine::registry::Registry;
 use crate::engine::shards::Shards;
@@ -31,6 +32,7 @@ use crate::sip::transaction::key::ClientKey;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
 use crate::types::cause::HangupCause;
+use crate::types::limit::SIP_TURNED_AWAY_MAX;
 use crate::types::name::ListenerName;
 use crate::types::transport::Transport;
 use arc_swap::ArcSwap;
@@ -70,6 +72,8 @@ pub struct Dispatcher {
     registry: Arc<Registry>,
     ledger: Arc<dyn Ledger>,
     let_in: LetIn,
+    /// The INVITEs that were told to go elsewhere.
+    turned_away: LetIn,
     rates: Mutex<SourceRates>,
     strangers: Mutex<StrangerSample>,
     shed: Mutex<ShedSample>,
@@ -89,6 +93,7 @@ impl Dispatcher {
             registry: Arc::clone(&switch.registry),
             ledger: Arc::clone(&switch.ledger),
             let_in: LetIn::default(),
+            turned_away: LetIn::with_places(SIP_TURNED_AWAY_MAX),
             rates: Mutex::default(),
             strangers: Mutex::default(),
             shed: Mutex::default(),
@@ -151,17 +156,32 @@ impl Dispatcher {
     }
 
     /// Turns a new INVITE away that its shard does not take; false for one within a call, which goes on.
-    fn shed(&self, flow: Flow, message: &Bytes, why: NoRoom) -> bool {
-        let retry = HangupCause::Overload.retry_after_s().unwrap_or(1);
-        let Some(answer) = reply::overload_reply(message, flow.remote, retry) else { return false };
-        metric::labelled(Counter::SipRequestsShed, why.word()).increment(1);
-        self.send(&flow, answer);
+    fn shed(&self, flow: Flow, message: &Bytes, (invite, why): (InviteName, NoRoom)) -> bool {
+        if !self.send_away(&flow, message, why.word()) {
+            return false;
+        }
+        self.turned_away.add(clock::now(), invite);
         let Some(gate) = self.gates.get(usize::from(flow.listener)) else { return true };
         let taken = self.shed.lock().unwrap_or_else(PoisonError::into_inner).take(clock::now());
         if let Some(left_out) = taken {
             let (ledger, of) = (self.ledger.as_ref(), (flow, message));
             turned_away::record_shed(ledger, &gate.name, of, left_out, why);
         }
+        true
+    }
+
+    /// Tells who was told to go elsewhere so again, though there may be room by now: the caller has left, and nobody would be there.
+    /// False for all others.
+    fn shed_again(&self, flow: &Flow, message: &Bytes, invite: InviteName) -> bool {
+        self.turned_away.has(clock::now(), invite) && self.send_away(flow, message, "repeated")
+    }
+
+    /// Answers a new INVITE 503; false for one within a call.
+    fn send_away(&self, flow: &Flow, message: &Bytes, why: &'static str) -> bool {
+        let retry = HangupCause::Overload.retry_after_s().unwrap_or(1);
+        let Some(answer) = reply::overload_reply(message, flow.remote, retry) else { return false };
+        metric::labelled(Counter::SipRequestsShed, why).increment(1);
+        self.send(flow, answer);
         true
     }
 
@@ -205,14 +225,18 @@ impl Dispatcher {
         let Some(shard) = self.shards.of_call_id(value) else { return };
         let is_invite = peek::first_line(&message) == FirstLine::Invite;
         let invite = is_invite.then(|| self.let_in.name_of(&message, value));
-        if let Some(invite) = invite
-            && shard.is_crowded()
-        {
+        if let Some(invite) = invite {
             // At a 503 to a copy the caller would leave, and what waits be answered all the same, with nobody there.
-            if shard.is_running() && self.let_in.has(clock::now(), invite) {
+            let is_crowded = shard.is_crowded();
+            if is_crowded && shard.is_running() && self.let_in.has(clock::now(), invite) {
                 return metric::count(Counter::SipMessagesDropped, "repeated");
             }
-            if self.shed(flow, &message, no_room(shard)) {
+            let is_told = if is_crowded {
+                self.shed(flow, &message, (invite, no_room(shard)))
+            } else {
+                self.shed_again(&flow, &message, invite)
+            };
+            if is_told {
                 return;
             }
         }
@@ -678,6 +702,13 @@ mod tests {
             }
             // The shard has the first one: it rings, say.
             assert_eq!(take(1), 1);
+            assert!(!shard.is_crowded());
+            // Whose caller has left for elsewhere is told so again, and who tries anew is let in.
+            dispatcher.receive(flow, another_invite(2));
+            let told_again = counted("sip_requests_shed_total{why=\"repeated\"}");
+            assert_eq!((told_again, shed(), shard.queued()), (1, 3, queued - 1));
+            dispatcher.receive(flow, another_invite(3));
+            assert_eq!(shard.queued(), queued);
             while !shard.is_crowded() {
                 dispatcher.receive(flow, bye.clone());
             }

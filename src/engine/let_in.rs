@@ -1,4 +1,4 @@
-//! `LetIn`: the INVITEs that were let in lately, so that a repetition of one is told from a new call.
+//! `LetIn`: the INVITEs that were let in lately, or those that were not, so that a repetition of one is told from a new call.
 
 use crate::sip::message::peek;
 use crate::types::limit::SIP_LET_IN_MAX;
@@ -41,7 +41,8 @@ impl Default for LetIn {
 }
 
 impl LetIn {
-    fn with_places(places: usize) -> Self {
+    /// A book of so many INVITEs.
+    pub(super) fn with_places(places: usize) -> Self {
         let shelves = (0..places.div_ceil(SHELF).max(1)).map(|_| Mutex::default()).collect();
         Self { shelves, hash: RandomState::new() }
     }
@@ -51,7 +52,7 @@ impl LetIn {
         InviteName(self.hash.hash_one((call_id, peek::via_and_cseq_of(invite))))
     }
 
-    /// Takes note that an INVITE was let in.
+    /// Takes note that an INVITE was let in, or turned away, as the book has it.
     pub(super) fn add(&self, now: Moment, name: InviteName) {
         let Some(mut shelf) = self.shelf(name) else { return };
         // A copy that was let in too makes nothing longer: all of them come within the time of the first.
@@ -63,7 +64,7 @@ impl LetIn {
         }
     }
 
-    /// Whether an INVITE of this name was let in so lately that it may be repeated.
+    /// Whether an INVITE of this name was noted so lately that it may be repeated.
     pub(super) fn has(&self, now: Moment, name: InviteName) -> bool {
         let shelf = self.shelf(name);
         shelf.is_some_and(|shelf| shelf.iter().any(|place| place.name == name && place.until > now))

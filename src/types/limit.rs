@@ -48,6 +48,9 @@ pub const SIP_SHARD_QUEUE_HIGH: usize = 6_144;
 /// INVITEs of the last 32 seconds that were let in and are remembered, so that no repetition of one is answered 503. Over
 /// it: one of the oldest is forgotten.
 pub const SIP_LET_IN_MAX: usize = 65_536;
+/// INVITEs of the last 32 seconds that were answered 503 for want of room and are remembered, so that no repetition of one is let
+/// in. Over it: one of the oldest is forgotten.
+pub const SIP_TURNED_AWAY_MAX: usize = SIP_LET_IN_MAX / 4;
 /// Messages waiting to be written to one stream. Over it: that connection is closed.
 pub const SIP_FLOW_QUEUE_MAX: usize = 256;
 /// Open SIP connections of one peer address. Over it: the new one is closed.
