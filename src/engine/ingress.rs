@@ -17,6 +17,7 @@ use crate::net::end::FlowEnd;
 use crate::net::flow::Flows;
 use crate::net::flow::Ingress;
 use crate::routing::identify::knows_source;
+use crate::routing::identify::wants_proof;
 use crate::routing::source_rate::SourceRates;
 use crate::routing::table::RoutingTable;
 use crate::sip::endpoint::flow::Flow;
@@ -157,10 +158,10 @@ impl Dispatcher {
 
     /// Turns a new INVITE away that its shard does not take; false for one within a call, which goes on.
     fn shed(&self, flow: Flow, message: &Bytes, (invite, why): (InviteName, NoRoom)) -> bool {
-        if !self.send_away(&flow, message, why.word()) {
-            return false;
+        let Some(is_told) = self.send_away(&flow, message, why.word()) else { return false };
+        if is_told {
+            self.turned_away.add(clock::now(), invite);
         }
-        self.turned_away.add(clock::now(), invite);
         let Some(gate) = self.gates.get(usize::from(flow.listener)) else { return true };
         let taken = self.shed.lock().unwrap_or_else(PoisonError::into_inner).take(clock::now());
         if let Some(left_out) = taken {
@@ -173,25 +174,49 @@ impl Dispatcher {
     /// Tells who was told to go elsewhere so again, though there may be room by now: the caller has left, and nobody would be there.
     /// False for all others.
     fn shed_again(&self, flow: &Flow, message: &Bytes, invite: InviteName) -> bool {
-        self.turned_away.has(clock::now(), invite) && self.send_away(flow, message, "repeated")
+        self.turned_away.has(clock::now(), invite)
+            && self.send_away(flow, message, "repeated").is_some()
     }
 
-    /// Answers a new INVITE 503; false for one within a call.
-    fn send_away(&self, flow: &Flow, message: &Bytes, why: &'static str) -> bool {
-        let retry = HangupCause::Overload.retry_after_s().unwrap_or(1);
-        let Some(answer) = reply::overload_reply(message, flow.remote, retry) else { return false };
+    /// Answers a new INVITE 503, and says whether that is sent; `None` for one within a call.
+    fn send_away(&self, flow: &Flow, message: &Bytes, why: &'static str) -> Option<bool> {
+        let answer = reply::overload_reply(message, flow.remote, retry_after_s())?;
         metric::labelled(Counter::SipRequestsShed, why).increment(1);
-        self.send(flow, answer);
-        true
+        Some(self.answer(flow, message, answer))
     }
 
     /// Tells a peer that what it speaks of ended with its shard, since nobody else does.
     fn answer_for_gone(&self, flow: &Flow, message: &Bytes) {
         metric::count(Counter::SipMessagesDropped, "shard_gone");
-        let retry = HangupCause::Overload.retry_after_s().unwrap_or(1);
-        if let Some(answer) = reply::gone_reply(message, flow.remote, retry) {
-            self.send(flow, answer);
+        if let Some(answer) = reply::gone_reply(message, flow.remote, retry_after_s()) {
+            self.answer(flow, message, answer);
         }
+    }
+
+    /// Sends the answer to a message. False: it would burden somebody in whose name that may have been sent.
+    fn answer(&self, flow: &Flow, message: &Bytes, answer: Bytes) -> bool {
+        let may_go = self.may_answer(flow, message, &answer);
+        if may_go {
+            self.send(flow, answer);
+        } else {
+            metric::labelled(Counter::SipMessagesUnsent, "unproven").increment(1);
+        }
+        may_go
+    }
+
+    /// Whether an answer may go out: where its address may be forged only so many are longer than what came (RFC 3261
+    /// §26.3.2.4).
+    fn may_answer(&self, flow: &Flow, message: &Bytes, answer: &Bytes) -> bool {
+        let (source, gate) = (flow.remote.ip(), self.gates.get(usize::from(flow.listener)));
+        let is_unproven = || {
+            gate.is_some_and(|gate| {
+                wants_proof(&self.table.load(), &gate.name, source, flow.transport)
+            })
+        };
+        flow.transport.is_reliable()
+            || answer.len() <= message.len()
+            || !is_unproven()
+            || self.registry.may_challenge(clock::now(), source)
     }
 
     fn send(&self, flow: &Flow, answer: Bytes) {
@@ -265,6 +290,11 @@ impl Dispatcher {
             }
         }
     }
+}
+
+/// When who is told to go elsewhere may come back.
+fn retry_after_s() -> u32 {
+    HangupCause::Overload.retry_after_s().unwrap_or(1)
 }
 
 /// Why a shard that is crowded takes no new call.
@@ -350,11 +380,14 @@ mod tests {
     use crate::net::websocket::TrustRoots;
     use crate::routing::admission::NodeLimits;
     use crate::routing::contents::Contents;
+    use crate::routing::trunk::DigestAccount;
+    use crate::routing::trunk::DigestAlgorithm;
     use crate::routing::trunk::Trunk;
     use crate::types::id::TrunkId;
     use crate::types::limit::SHED_RECORDS_PER_SECOND_MAX;
     use crate::types::limit::SIP_SHARD_QUEUE_HIGH;
     use crate::types::reach::Reach;
+    use crate::types::secret::Secret;
     use metrics_exporter_prometheus::PrometheusBuilder;
     use std::sync::OnceLock;
     use std::time::Duration;
@@ -629,6 +662,59 @@ mod tests {
         let decision = record.decision.to_string();
         let fault = "its SIP shard is down after faults of ours again and again; the node must be restarted";
         assert!(decision.contains(fault) && !decision.contains("full"), "{decision}");
+    }
+
+    #[test]
+    fn whoever_may_be_forged_is_not_sent_more_than_came_in_its_name_for_a_shard_that_is_gone() {
+        const SENT: usize = 1_000;
+        let account = DigestAccount {
+            username: "u".into(),
+            password: Secret::new("p".into()),
+            realm: "r".into(),
+            algorithms: vec![DigestAlgorithm::Sha256],
+        };
+        let answered = |digest: Option<DigestAccount>, transport, method: &str, padding: usize| {
+            let mut switch = switch(&Arc::default());
+            let id = TrunkId::from_uuid(Uuid::from_u128(1));
+            let mut trunk =
+                Trunk::new(id, "acme", vec!["192.0.2.0/24".parse().expect("a network")]);
+            trunk.digest = digest;
+            let contents = Contents { trunks: vec![trunk], ..Contents::default() };
+            switch.table = Arc::new(ArcSwap::from_pointee(RoutingTable::new(contents)));
+            let (shard, take) = ShardHandle::by_hand();
+            let gates = vec![gate(Stranger::Silence)];
+            let dispatcher = Dispatcher::new(&switch, gates, Shards::new(vec![shard]));
+            drop(take);
+            let message = Bytes::from(format!(
+                "{method} sip:a@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: <sip:b@h>;tag=1\r\n\
+                 To: <sip:a@h>\r\nCall-ID: x\r\nCSeq: 1 {method}\r\nX: {}\r\n\r\n",
+                "p".repeat(padding)
+            ));
+            let recorder = PrometheusBuilder::new().build_recorder();
+            metrics::with_local_recorder(&recorder, || {
+                for _ in 0..SENT {
+                    dispatcher.receive(flow("192.0.2.1:5060", transport), message.clone());
+                }
+            });
+            // No socket is there, so that what is sent is counted as lost.
+            let counted = recorder.handle().render();
+            let [sent, withheld] = ["flow", "unproven"].map(|why| {
+                let start = format!("sip_messages_unsent_total{{why=\"{why}\"}} ");
+                let line = counted.lines().find_map(|line| line.strip_prefix(start.as_str()));
+                line.map_or(0, |count| count.parse::<usize>().expect("a count"))
+            });
+            assert_eq!(sent + withheld, SENT, "{counted}");
+            sent
+        };
+        for method in ["INVITE", "OPTIONS", "FROB"] {
+            let own = || Some(account.clone());
+            // A burst of 100, and what came in meanwhile.
+            let sent = answered(own(), Transport::Udp, method, 0);
+            assert!((100..SENT / 2).contains(&sent), "{sent} answers to {method}");
+            assert_eq!(answered(own(), Transport::Udp, method, 500), SENT, "{method}");
+            assert_eq!(answered(own(), Transport::Tcp, method, 0), SENT, "{method}");
+            assert_eq!(answered(None, Transport::Udp, method, 0), SENT, "{method}");
+        }
     }
 
     #[test]
