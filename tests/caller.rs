@@ -177,7 +177,10 @@ impl Side {
                 SipOutput::Event(Event::Acknowledged { .. }) => {
                     self.acknowledged.send_modify(|count| *count += 1);
                 }
-                SipOutput::Event(_) | SipOutput::Locate(_) | SipOutput::Counted(_) => {}
+                SipOutput::Event(_)
+                | SipOutput::Burden(..)
+                | SipOutput::Locate(_)
+                | SipOutput::Counted(_) => {}
             }
         }
     }

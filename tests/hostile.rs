@@ -365,6 +365,7 @@ async fn a_flood_in_the_name_of_a_peer_that_must_authenticate_is_not_amplified()
         .calls(20, 20, 0)
         .start();
     let mut forger = Phone::new(switch.caller(70), switch.udp, ECHO).await;
+    let other = phone(&switch, ECHO).await;
     let start = tandem::clock::now();
     let (mut answered, mut longer) = (HashMap::<String, u32>::new(), 0_u32);
     let mut hear = |heard: Heard, length: usize| {
@@ -383,7 +384,7 @@ async fn a_flood_in_the_name_of_a_peer_that_must_authenticate_is_not_amplified()
         forger.send(invite).await;
         // No faster than they are read, so that none is lost on the way.
         if round % 50 == 0 {
-            assert!(forger.is_served().await, "OPTIONS after INVITE {round}");
+            assert!(other.is_served().await, "OPTIONS after INVITE {round}");
         }
         while let Some(heard) = forger.hear_within(Duration::ZERO).await {
             hear(heard, length);
@@ -432,6 +433,45 @@ async fn a_flood_in_the_name_of_a_peer_that_must_authenticate_is_not_amplified()
     let most = i64::from(shards * SHED_RECORDS_PER_SECOND_MAX * seconds);
     assert!(records <= most, "{records} records of {FORGED}, {most} may be");
     switch.wait_for_count(NORMAL, 20).await;
+}
+
+#[tokio::test]
+async fn a_flood_of_requests_that_begin_no_call_in_such_a_name_is_not_amplified_either() {
+    let switch = Switch::start().await;
+    let mut forger = Phone::new(switch.caller(70), switch.udp, ECHO).await;
+    let other = phone(&switch, ECHO).await;
+    let start = tandem::clock::now();
+    let (mut asked, mut answers) = (0, Vec::new());
+    for round in 0..FORGED {
+        forger.call_id = format!("forged-{round:04}");
+        let method = if round % 2 == 0 { "OPTIONS" } else { "FROB" };
+        let request = forger.request(method, "", "");
+        asked = request.len().max(asked);
+        forger.send(request).await;
+        // No faster than they are read, so that none is lost on the way.
+        if round % 50 == 0 {
+            assert!(other.is_served().await, "OPTIONS after {method} {round}");
+        }
+        while let Some(heard) = forger.hear_within(Duration::ZERO).await {
+            answers.push(heard);
+        }
+    }
+    while let Some(heard) = forger.hear_within(SILENCE).await {
+        answers.push(heard);
+    }
+    let is_longer = |heard: &&Heard| {
+        assert!(matches!(heard.status(), 200 | 405), "{heard:?}");
+        let lines = heard.headers.iter().map(|(name, value)| name.len() + value.len() + 4);
+        heard.start.len() + 4 + lines.sum::<usize>() > asked
+    };
+    let longer = answers.iter().filter(is_longer).count();
+    // The bucket of the node, and what flowed into it meanwhile.
+    let seconds = u32::try_from(tandem::clock::now().since(start).as_secs()).unwrap() + 1;
+    let rate = CHALLENGED_ADDRESS_RATE;
+    let most = usize::try_from(rate.burst + rate.per_s * seconds).unwrap();
+    assert!((1..=most).contains(&longer), "{longer} of {} answers, {most} may be", answers.len());
+    let withheld = switch.total("sip_endpoint_events_total{what=\"refusal_withheld\"}").await;
+    assert!(withheld > 0.0 || most >= FORGED, "{longer} of {most}");
 }
 
 /// Warms up what is made once.

@@ -20,6 +20,7 @@ use tandem::sip::endpoint::event::Input;
 use tandem::sip::endpoint::told::Declined;
 use tandem::types::cause::HangupCause;
 use tandem::types::random::Random;
+use tandem::types::transport::Transport;
 
 /// Sends `script` to a fresh endpoint: the kind of the only answer, and one of its headers.
 fn check(script: &Script, expected: &str, header: Option<(&str, &str)>) {
@@ -51,6 +52,40 @@ const ALLOW: &str = "INVITE, ACK, CANCEL, BYE, OPTIONS, INFO, PRACK, NOTIFY, UPD
 fn an_unknown_method_gets_405_with_allow() {
     for method in ["FOO", "REGISTER", "SUBSCRIBE", "NOTIFY", "MESSAGE", "PUBLISH", "REFER"] {
         check(&Script::new(method, "a"), "405", Some(("Allow", ALLOW)));
+    }
+}
+
+#[test]
+fn answers_that_are_longer_than_what_came_from_who_may_be_forged_may_be_withheld() {
+    let cases = [
+        ("OPTIONS", "OPTIONS", "200"),
+        ("FROB", "FROB", "405"),
+        ("BYE", "BYE", "481"),
+        ("OPTIONS", "INVITE", "400"),
+    ];
+    for (method, cseq_method, kind) in cases {
+        let mut solo = Solo::new();
+        let (mut sent, mut left) = (0, 0);
+        for padding in 0..500 {
+            let text = format!(
+                "{method} sip:a@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1;rport\r\nFrom: <sip:b@h>;tag=1\r\n\
+                 To: <sip:a@h>\r\nCall-ID: x\r\nCSeq: 1 {cseq_method}\r\nX: {}\r\n\r\n",
+                "p".repeat(padding)
+            );
+            solo.receive_unproven(&text);
+            let (answers, burdens) = (solo.take_sent(), std::mem::take(&mut solo.burdens));
+            assert_eq!(answers.len() + burdens.len(), 1, "{text}");
+            assert!(answers.iter().all(|answer| answer.bytes.len() <= text.len()), "{text}");
+            assert!(burdens.iter().all(|answer| answer.len() > text.len()), "{text}");
+            (sent, left) = (sent + answers.len(), left + burdens.len());
+            // Who is proven gets each, and so does who opened a connection.
+            solo.receive(&text);
+            assert_eq!(solo.take_kinds(), [kind], "{text}");
+        }
+        assert!(sent > 0 && left > 0, "{kind}: {sent} and {left}");
+        let mut stream = Solo::over(Transport::Tcp);
+        stream.receive_unproven(&Script::new("FROB", "a").text());
+        assert_eq!((stream.take_kinds(), stream.burdens.len()), (vec!["405".to_owned()], 0));
     }
 }
 

@@ -368,8 +368,8 @@ impl Caller {
                 }
                 SipOutput::Event(event) => self.event(now, event, out),
                 SipOutput::Counted(Counter::RetransmissionSent) => self.retransmissions += 1,
-                // Nothing else that is counted tells of this one call.
-                SipOutput::Counted(_) => (),
+                // Nothing else that is counted tells of this one call, and its peer is proven.
+                SipOutput::Counted(_) | SipOutput::Burden(..) => (),
             }
         }
     }

@@ -352,7 +352,7 @@ impl World {
                 }
                 SipOutput::Transmit { bytes, .. } => self.send(Packet::SipToCaller(bytes)),
                 SipOutput::Event(event) => self.on(event),
-                SipOutput::Locate(_) | SipOutput::Counted(_) => {}
+                SipOutput::Burden(..) | SipOutput::Locate(_) | SipOutput::Counted(_) => {}
             }
         }
     }

@@ -218,7 +218,7 @@ impl<'s> Bench<'s> {
                         queue.push_back(Input::Located { number: search.number, flow: None });
                     }
                     Output::Event(event) => self.event(event, &mut queue),
-                    Output::Counted(_) => (),
+                    Output::Counted(_) | Output::Burden(..) => (),
                 }
             }
         }

@@ -7,6 +7,7 @@ pub mod handle;
 pub(super) mod lives;
 pub(super) mod reason;
 mod searches;
+mod sending;
 
 use crate::call::input::Input as CallInput;
 use crate::call::input::LegInput;
@@ -38,7 +39,6 @@ use crate::engine::turned_away;
 use crate::engine::turned_away::DeclinedSample;
 use crate::engine::turned_away::ShedSample;
 use crate::net::connect::Destination;
-use crate::net::flow::SendError;
 use crate::net::way_back::WayBack;
 use crate::routing::identify;
 use crate::routing::trunk::Trunk;
@@ -394,6 +394,7 @@ impl Shard {
                 let told = self.transmit(&flow, bytes);
                 self.told.extend(told);
             }
+            Output::Burden(flow, bytes) => self.burden(&flow, bytes),
             Output::Locate(search) => self.seek(search),
             Output::Counted(counter) => counted::count(counter),
             Output::Event(event) => {
@@ -408,26 +409,6 @@ impl Shard {
     fn note(&self, way: Way, flow: &Flow, message: (&Bytes, CallIdPlace)) {
         let flow = Flow { local: self.switch.flows.local_of(flow), ..*flow };
         self.trace.note(clock::now(), way, &flow, message);
-    }
-
-    /// What cannot be sent now is lost; retransmission heals it where it matters.
-    /// Gives what the endpoint must know of a connection: which it is that was taken, or that it is gone.
-    fn transmit(&self, flow: &Flow, bytes: Bytes) -> Option<Input> {
-        let sent = self.switch.flows.send(flow, bytes.clone());
-        let by = Flow { id: sent.unwrap_or(flow.id), ..*flow };
-        self.note(Way::Out, &by, (&bytes, CallIdPlace::find(&bytes)));
-        if sent.is_err() {
-            metric::labelled(metric::Counter::SipMessagesUnsent, "flow").increment(1);
-        }
-        if !flow.transport.is_reliable() {
-            return None;
-        }
-        match sent {
-            to if !flow.id.is_socket() => Some(Input::Led { by: *flow, to: to.ok() }),
-            // Its end is on its way here, behind what is said meanwhile.
-            Err(SendError::Gone) => Some(Input::FlowClosed(flow.id)),
-            Ok(_) | Err(SendError::Full) => None,
-        }
     }
 
     /// Has the requests to a caller go by the terms of its trunk.

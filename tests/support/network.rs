@@ -233,7 +233,9 @@ impl Lab {
         let mut searches = Vec::new();
         for output in out {
             match output {
-                Output::Transmit { bytes, .. } => self.carry(side, &bytes),
+                Output::Transmit { bytes, .. } | Output::Burden(_, bytes) => {
+                    self.carry(side, &bytes);
+                }
                 Output::Locate(search) => searches.push(search.number),
                 Output::Event(event) => self.event(side, event),
                 Output::Counted(counter) => *self.counted.entry(counter).or_default() += 1,

@@ -79,6 +79,8 @@ pub(crate) struct Solo {
     pub(crate) now: Moment,
     pub(crate) flow: Flow,
     pub(crate) sent: Vec<Sent>,
+    /// What the shell may withhold, and did.
+    pub(crate) burdens: Vec<Bytes>,
     pub(crate) events: Vec<Event>,
     pub(crate) counted: Vec<Counter>,
     /// Searches stay in `searches`; else they find nothing, at once.
@@ -101,6 +103,7 @@ impl Solo {
             now: Moment::from_millis(1_000),
             flow: flow(transport),
             sent: Vec::new(),
+            burdens: Vec::new(),
             events: Vec::new(),
             counted: Vec::new(),
             searches_by_hand: false,
@@ -121,6 +124,7 @@ impl Solo {
                 Output::Transmit { flow, bytes } => {
                     self.sent.push(Sent { at: self.now, flow, bytes });
                 }
+                Output::Burden(_, bytes) => self.burdens.push(bytes),
                 Output::Locate(search) => searches.push(*search),
                 Output::Event(event) => self.events.push(event),
                 Output::Counted(counter) => self.counted.push(counter),

@@ -172,7 +172,9 @@ fn is_left_out(output: &Output, dialogs: &[DialogId]) -> bool {
         Output::Event(event) => {
             !event.is_last() && event.dialog().is_some_and(|dialog| dialogs.contains(&dialog))
         }
-        Output::Transmit { .. } | Output::Locate(_) | Output::Counted(_) => false,
+        Output::Transmit { .. } | Output::Burden(..) | Output::Locate(_) | Output::Counted(_) => {
+            false
+        }
     }
 }
 

@@ -18,6 +18,7 @@ use crate::routing::trunk::DigestAlgorithm;
 use crate::types::id::TrunkId;
 use crate::types::secret::Secret;
 use arc_swap::ArcSwap;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use std::ops::RangeInclusive;
 use std::sync::Mutex;
 use std::time::Duration;
@@ -183,6 +184,30 @@ async fn what_shards_challenge_comes_out_of_one_bucket() {
     assert!(!registry.may_challenge(Moment::START, source));
     registry.challenge_answered(source);
     assert!(registry.may_challenge(Moment::START, source), "it has the answer");
+}
+
+#[tokio::test]
+async fn what_is_longer_than_a_forged_request_comes_out_of_that_bucket_too() {
+    const SENT: usize = 1_000;
+    let (mut shard, _open) = shard_of(challenging(Arc::default(), 22_420..=22_423));
+    let recorder = PrometheusBuilder::new().build_recorder();
+    metrics::with_local_recorder(&recorder, || {
+        for cseq in 0..SENT {
+            let text = format!(
+                "OPTIONS sip:a@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK{cseq}\r\nFrom: <sip:b@h>;tag=1\r\n\
+                 To: <sip:a@h>\r\nCall-ID: x\r\nCSeq: {cseq} OPTIONS\r\n\r\n"
+            );
+            let call_id = CallIdPlace::find(text.as_bytes());
+            let (at, message) = (clock::now(), Bytes::from(text));
+            shard.take(Arrival::Message { at, flow: flow(), message, call_id });
+        }
+    });
+    let counted = recorder.handle().render();
+    let start = "sip_endpoint_events_total{what=\"refusal_withheld\"} ";
+    let line = counted.lines().find_map(|line| line.strip_prefix(start));
+    let withheld: usize = line.map_or(0, |count| count.parse().unwrap());
+    // A burst of 100, and what came in meanwhile.
+    assert!((SENT / 2..=SENT - 100).contains(&withheld), "{withheld}: {counted}");
 }
 
 #[tokio::test]

@@ -200,7 +200,7 @@ impl Endpoint {
         if let Some(transaction) = self.transactions.get_mut(transaction) {
             transaction.owner = Some(id);
         }
-        if cx.is_proven {
+        if cx.unproven.is_none() {
             self.say_trying(cx, id);
         }
         let replaces = request.headers.replaces().ok().flatten();

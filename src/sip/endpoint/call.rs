@@ -42,7 +42,7 @@ impl Endpoint {
         invite: OutboundInvite,
         out: &mut Vec<Output>,
     ) -> DialogId {
-        let cx = &mut Context { now, out, is_proven: true };
+        let cx = &mut Context { now, out, unproven: None };
         let (dialog, refusal) = self.open_call(invite);
         self.begin_call(cx, dialog, refusal);
         dialog

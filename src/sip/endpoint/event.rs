@@ -50,7 +50,8 @@ pub enum Input {
         message: Bytes,
     },
     /// One message came whose source has yet to prove that it hears us, since somebody there must
-    /// authenticate: a new INVITE gets no 100 before `Command::Adopt` (RFC 3261 §8.2.7).
+    /// authenticate: a new INVITE gets no 100 before `Command::Adopt` (RFC 3261 §8.2.7), and an answer without state that is
+    /// longer is [`Output::Burden`].
     ReceivedUnproven {
         /// The way it came.
         flow: Flow,
@@ -97,6 +98,8 @@ pub enum Output {
         /// The whole message.
         bytes: Bytes,
     },
+    /// The same of an answer that is longer than what came from who may be forged: not too many (RFC 3261 §26.3.2.4).
+    Burden(Flow, Bytes),
     /// Find the way to a next hop: [`Input::Located`] tells. What waits for it goes on by itself after a
     /// while.
     Locate(Box<Search>),
@@ -141,7 +144,7 @@ pub enum Counter {
     ResponseOnClosedFlow,
     /// A new INVITE refused once, without state.
     RefusedOnce,
-    /// The same, but nothing was sent: the answer is longer than it may be.
+    /// The same, or another answer without state, but nothing was sent: it is longer than it may be.
     RefusalWithheld,
     /// A response could not be written.
     Unwritable,

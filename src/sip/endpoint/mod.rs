@@ -110,13 +110,23 @@ enum Due {
 struct Context<'a> {
     now: Moment,
     out: &'a mut Vec<Output>,
-    /// False while a message is read whose source may be forged.
-    is_proven: bool,
+    /// How long the message is that is being read, where its source may be forged.
+    unproven: Option<usize>,
 }
 
 impl Context<'_> {
     fn transmit(&mut self, flow: Flow, bytes: Bytes) {
         self.out.push(Output::Transmit { flow, bytes });
+    }
+
+    /// Answers and keeps nothing: more than came may burden somebody who sent nothing.
+    fn answer(&mut self, flow: Flow, bytes: Bytes) {
+        let came = self.unproven.filter(|_| !flow.transport.is_reliable());
+        if came.is_some_and(|came| bytes.len() > came) {
+            self.out.push(Output::Burden(flow, bytes));
+        } else {
+            self.transmit(flow, bytes);
+        }
     }
 
     fn event(&mut self, event: Event) {
@@ -170,8 +180,17 @@ impl Endpoint {
 
     /// Applies `input` and appends what must be done to `out`, in order.
     pub fn handle(&mut self, now: Moment, input: Input, out: &mut Vec<Output>) {
-        let is_proven = !matches!(input, Input::ReceivedUnproven { .. });
-        let cx = &mut Context { now, out, is_proven };
+        let unproven = match &input {
+            Input::ReceivedUnproven { message, .. } => Some(message.len()),
+            Input::Received { .. }
+            | Input::FlowClosed(_)
+            | Input::Led { .. }
+            | Input::Unreached { .. }
+            | Input::Located { .. }
+            | Input::Command(_)
+            | Input::DeadlineReached => None,
+        };
+        let cx = &mut Context { now, out, unproven };
         match input {
             Input::Received { flow, message } | Input::ReceivedUnproven { flow, message } => {
                 self.receive(cx, flow, message);

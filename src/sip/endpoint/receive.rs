@@ -49,7 +49,7 @@ impl Endpoint {
                 cx.count(Counter::Malformed(error.what));
                 let status = error.reply.as_ref().map(|reply| reply.status());
                 if let Some(reply) = &error.reply {
-                    cx.transmit(flow, reply.answer(flow.remote));
+                    cx.answer(flow, reply.answer(flow.remote));
                 }
                 if peek::first_line(&message) == FirstLine::Invite {
                     let cause = HangupCause::ProtocolError;

@@ -204,7 +204,7 @@ impl Endpoint {
         let (request, flow) = of;
         let tag = self.stateless_tag(request);
         let bytes = self.config.sender(flow).plain(of, status, Some(&tag), extra);
-        cx.transmit(flow, bytes);
+        cx.answer(flow, bytes);
     }
 
     /// Refuses a new INVITE once, by the tag its repetition would be answered with too, and forgets it.

@@ -130,6 +130,18 @@ pub fn gone_reply(datagram: &[u8], source: SocketAddr, retry_after_s: u32) -> Op
     Some(overloaded(&request, source, retry_after_s))
 }
 
+/// The 503 of [`overload_reply`] to OPTIONS outside a dialog, by which a peer asks whether we take its calls; `None` for
+/// everything else.
+#[must_use]
+pub fn probe_reply(datagram: &[u8], source: SocketAddr, retry_after_s: u32) -> Option<Bytes> {
+    if peek::first_line(datagram) != FirstLine::Request {
+        return None;
+    }
+    let request = request_of(datagram)?;
+    let is_probe = request.method == Method::Options && request.headers.to().tag().is_none();
+    is_probe.then(|| overloaded(&request, source, retry_after_s))
+}
+
 fn overloaded(request: &Request, source: SocketAddr, retry_after_s: u32) -> Bytes {
     let mut writer = stateless(request, source, HangupCause::Overload);
     let after =
