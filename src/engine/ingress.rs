@@ -193,6 +193,13 @@ impl Dispatcher {
         }
     }
 
+    /// Tells who asks whether we take its calls that a shard which hangs takes none; false for all others, who wait until it
+    /// goes on.
+    fn answer_probe(&self, flow: &Flow, message: &Bytes) -> bool {
+        let answer = reply::probe_reply(message, flow.remote, retry_after_s());
+        answer.map(|answer| self.answer(flow, message, answer)).is_some()
+    }
+
     /// Sends the answer to a message. False: it would burden somebody in whose name that may have been sent.
     fn answer(&self, flow: &Flow, message: &Bytes, answer: Bytes) -> bool {
         let may_go = self.may_answer(flow, message, &answer);
@@ -267,6 +274,9 @@ impl Dispatcher {
         }
         if !shard.is_running() {
             return self.answer_for_gone(&flow, &message);
+        }
+        if shard.is_hung() && self.answer_probe(&flow, &message) {
+            return;
         }
         if shard.receive(flow, message, call_id).is_err() {
             return metric::count(Counter::SipMessagesDropped, "shard_queue");
@@ -733,11 +743,25 @@ mod tests {
             let bye = b"BYE sip:h SIP/2.0\r\nCall-ID: x\r\n\r\n";
             dispatcher.receive(flow, Bytes::from_static(bye));
             assert_eq!(shard.queued(), 1);
+            // So does a probe of a call that it has. Who only asks whether calls are taken learns that they are not.
+            let probe = |to: &str| {
+                Bytes::from(format!(
+                    "OPTIONS sip:a@h SIP/2.0\r\nVia: SIP/2.0/UDP h;branch=z9hG4bK1\r\nFrom: <sip:b@h>;tag=1\r\n\
+                     To: <sip:a@h>{to}\r\nCall-ID: x\r\nCSeq: 1 OPTIONS\r\n\r\n"
+                ))
+            };
+            dispatcher.receive(flow, probe(""));
+            assert_eq!(shard.queued(), 1);
+            dispatcher.receive(flow, probe(";tag=2"));
+            assert_eq!(shard.queued(), 2);
             shard.set_hung(false);
             dispatcher.receive(flow, another_invite(2));
-            assert_eq!(shard.queued(), 2);
+            dispatcher.receive(flow, probe(""));
+            assert_eq!(shard.queued(), 4);
         });
         let counted = recorder.handle().render();
+        // The INVITE and the probe were answered; no socket is there.
+        assert!(counted.contains("sip_messages_unsent_total{why=\"flow\"} 2"), "{counted}");
         assert!(counted.contains("sip_requests_shed_total{why=\"shard_hung\"} 1"), "{counted}");
         let records = ledger.0.lock().expect("not poisoned");
         let record = records.first().expect("a record");
