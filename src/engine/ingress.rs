@@ -187,9 +187,11 @@ impl Dispatcher {
 
     /// Tells a peer that what it speaks of ended with its shard, since nobody else does.
     fn answer_for_gone(&self, flow: &Flow, message: &Bytes) {
-        metric::count(Counter::SipMessagesDropped, "shard_gone");
-        if let Some(answer) = reply::gone_reply(message, flow.remote, retry_after_s()) {
-            self.answer(flow, message, answer);
+        match reply::gone_reply(message, flow.remote, retry_after_s()) {
+            Some(answer) => {
+                self.answer(flow, message, answer);
+            }
+            None => metric::count(Counter::SipMessagesDropped, "shard_gone"),
         }
     }
 
