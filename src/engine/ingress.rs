@@ -199,7 +199,9 @@ impl Dispatcher {
     /// goes on.
     fn answer_probe(&self, flow: &Flow, message: &Bytes) -> bool {
         let answer = reply::probe_reply(message, flow.remote, retry_after_s());
-        answer.map(|answer| self.answer(flow, message, answer)).is_some()
+        let Some(answer) = answer else { return false };
+        self.answer(flow, message, answer);
+        true
     }
 
     /// Sends the answer to a message. False: it would burden somebody in whose name that may have been sent.
