@@ -4,7 +4,7 @@
 #   make test   everything a change must pass, with real peers (PostgreSQL, SIPp)
 #   make lint   format and clippy only
 #   make bench  the Criterion benchmarks
-#   make dist   the program as it is shipped, target/dist/tandem: watched at work, then built for what was seen
+#   make dist   the program as it is shipped, target/dist/tandem: watched at work, built for what was seen, and laid out by it
 #
 # DEMO_ARGS is handed to `tandem demo`, for instance: make demo DEMO_ARGS="--sip 127.0.0.1:5070"
 
