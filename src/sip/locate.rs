@@ -435,13 +435,13 @@ impl Locator {
 
     fn ask_addresses_of(&mut self, mut wanted: Vec<Wanted>) {
         wanted.truncate(LOCATE_TARGETS_MAX);
-        for host in &wanted {
-            let v4 = self.rules.v4.then(|| Question::A(host.host.clone()));
-            let v6 = self.rules.v6.then(|| Question::Aaaa(host.host.clone()));
-            for question in v4.into_iter().chain(v6) {
-                if !self.questions.contains(&question) {
-                    self.questions.push_back(question);
-                }
+        let hosts = || wanted.iter().map(|wanted| wanted.host.clone());
+        // IPv6 addresses are tried last, and many servers say nothing of them.
+        let v4 = hosts().filter(|_| self.rules.v4).map(Question::A);
+        let v6 = hosts().filter(|_| self.rules.v6).map(Question::Aaaa);
+        for question in v4.chain(v6) {
+            if !self.questions.contains(&question) {
+                self.questions.push_back(question);
             }
         }
         let is_over = self.questions.is_empty();
@@ -658,6 +658,18 @@ mod tests {
         assert_eq!(found.last().unwrap(), "udp [2001:db8::1]:5060 c.example", "IPv6 is last");
         found.sort();
         assert_eq!((found.len(), zone.asked.len()), (3, 2), "{found:?}");
+    }
+
+    #[test]
+    fn ipv4_addresses_of_all_hosts_are_asked_for_before_ipv6_ones() {
+        let mut zone = Zone::default();
+        let hosts = vec![srv(1, 0, 5060, "a.example"), srv(2, 0, 5060, "b.example")];
+        zone.srv.insert("_sip._udp.c.example", hosts);
+        let rules = Rules { v6: true, ..rules(&ALL) };
+        let found = search("sip:c.example;transport=udp", rules, &mut zone);
+        assert_eq!(found, Err(LocateError::NoAddress));
+        let expected = ["A a.example", "A b.example", "AAAA a.example", "AAAA b.example"];
+        assert_eq!(zone.asked.get(1..), Some(expected.map(str::to_owned).as_slice()));
     }
 
     #[test]

@@ -27,7 +27,8 @@ use crate::types::limit::DNS_TENANTS_QUESTIONS_MAX;
 use crate::types::limit::LOCATE_RECORDS_MAX;
 use crate::types::moment::Moment;
 use crate::types::random::Random;
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use hickory_resolver::Resolver;
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::ConnectionConfig;
@@ -59,7 +60,7 @@ pub struct DnsLimits {
     pub question: Duration,
     /// Longest wait for an answer while an old one is at hand. Over it: the old one.
     pub patience: Duration,
-    /// Longest search for the targets of one next hop. Over it: [`LocateError::DnsFailed`].
+    /// Longest search for the targets of one next hop. Over it: those that are found by then.
     pub search: Duration,
     /// Answers kept.
     pub entries_max: usize,
@@ -204,37 +205,49 @@ impl Dns {
     /// The addresses to try for `hop`, in order (RFC 3263). However many names tenants and their peers name, and
     /// however slow those are, most questions are left to the operator's, and most of theirs to any other of them.
     ///
+    /// What came before the time was over is used without the rest.
+    ///
     /// # Errors
-    /// Why there is none; [`LocateError::DnsFailed`] too when it takes too long, and [`LocateError::TooMany`]
-    /// when DNS was not asked.
+    /// Why there is none; [`LocateError::DnsFailed`] where it took too long to find one, and
+    /// [`LocateError::TooMany`] when DNS was not asked.
     pub async fn locate(
         &self,
         named: Named,
         hop: NextHop,
         rules: Rules,
     ) -> Result<Vec<Target>, LocateError> {
-        let at_once = self.at_once(named);
-        let search = async {
-            let mut search = Locator::new(hop, rules, Random::from_seed(clock::random_u64()))?;
-            let mut unasked = false;
+        let mut search = Locator::new(hop, rules, Random::from_seed(clock::random_u64()))?;
+        let mut unasked = false;
+        let asking = async {
             loop {
                 let questions = search.questions();
                 if questions.is_empty() {
-                    let found = search.finish();
-                    // What nobody asked says nothing of the name.
-                    return found
-                        .map_err(|error| if unasked { LocateError::TooMany } else { error });
+                    return;
                 }
-                for some in questions.chunks(at_once) {
-                    let asked = some.iter().map(|question| self.answer_to(question, named));
-                    for (question, answer) in some.iter().zip(join_all(asked).await) {
-                        unasked |= answer.is_err();
-                        search.answer(question, answer.unwrap_or(Answer::Failed));
-                    }
+                let mut waiting = questions.into_iter();
+                let first = waiting.by_ref().take(self.at_once(named));
+                let mut asked: FuturesUnordered<_> =
+                    first.map(|question| self.asked(question, named)).collect();
+                while let Some((question, answer)) = asked.next().await {
+                    unasked |= answer.is_err();
+                    search.answer(&question, answer.unwrap_or(Answer::Failed));
+                    // One that is slow holds up none but itself.
+                    asked.extend(waiting.next().map(|question| self.asked(question, named)));
                 }
             }
         };
-        timeout(self.0.limits.search, search).await.unwrap_or(Err(LocateError::DnsFailed))
+        if timeout(self.0.limits.search, asking).await.is_err() {
+            while let Some(question) = search.questions().first() {
+                search.answer(question, Answer::Failed);
+            }
+        }
+        // What nobody asked says nothing of the name.
+        search.finish().map_err(|error| if unasked { LocateError::TooMany } else { error })
+    }
+
+    async fn asked(&self, question: Question, named: Named) -> (Question, Result<Answer, TooMany>) {
+        let answer = self.answer_to(&question, named).await;
+        (question, answer)
     }
 
     /// How many questions one search asks at once: a tenant's no more than half of what that may ask, so that a long

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::types::transport::Transport;
+use futures_util::future::join_all;
 use hickory_resolver::proto::op::Message;
 use hickory_resolver::proto::op::OpCode;
 use hickory_resolver::proto::op::ResponseCode;
@@ -142,8 +143,16 @@ fn reply(query: &Message, broken: bool, tcp: bool) -> Option<Vec<u8>> {
             add(60, RData::SRV(SRV::new(1, 0, 5070, name("a.example."))));
             add(60, RData::SRV(SRV::new(2, 0, 5080, name("b.example."))));
         }
+        ("_sip._udp.many-hosts.example", RecordType::SRV) => {
+            let hosts = ["slow.example.", "a.example.", "b.example.", "cut.example."];
+            for (host, priority) in hosts.into_iter().zip(1..) {
+                add(60, RData::SRV(SRV::new(priority, 0, 5060 + priority, name(host))));
+            }
+        }
         ("a.example" | "slow.example", RecordType::A) => add(60, address(1)),
         ("b.example" | "slow-b.example", RecordType::A) => add(60, address(2)),
+        ("half.example", RecordType::A) => add(60, address(3)),
+        ("half.example", RecordType::AAAA) => return None,
         _ => message.metadata.response_code = ResponseCode::NXDomain,
     }
     Some(message.to_vec().unwrap())
@@ -331,6 +340,47 @@ async fn a_search_with_more_questions_than_a_tenant_may_ask_at_once_asks_them_al
     let found = dns.locate(tenant(1), hop(), rules.clone()).await;
     assert_eq!(found, dns.locate(Named::ByOperator, hop(), rules).await);
     assert_eq!(found.map(|found| found.len()), Ok(2));
+}
+
+/// Many servers do not answer what they are asked for IPv6 addresses.
+#[tokio::test]
+async fn what_came_before_a_search_ran_out_of_time_is_used() {
+    let server = Server::start().await;
+    let dns = server.dns(DnsLimits { search: Duration::from_millis(50), ..limits() });
+    // Known, so that no load of this machine is in the way.
+    assert_eq!(dns.ask(&a("half.example")).await, at(3));
+    let silent = Question::Aaaa("half.example".to_owned());
+    let rules = Rules { transports: vec![Transport::Udp], services: false, v4: true, v6: true };
+    for named in [Named::ByOperator, tenant(1)] {
+        let hop = NextHop::parse("sip:half.example").unwrap();
+        let found = dns.locate(named, hop, rules.clone()).await;
+        let addresses = found.map(|found| found.iter().map(|own| own.address).collect::<Vec<_>>());
+        assert_eq!(addresses, Ok(vec![SocketAddr::from(([192, 0, 2, 3], 5_060))]));
+        assert_eq!(dns.fresh_until(&silent), None, "that it takes longer is no failure to keep");
+    }
+}
+
+#[tokio::test]
+async fn a_slow_question_of_a_search_holds_up_no_other_of_it() {
+    let server = Server::start().await;
+    let dns = server.dns(DnsLimits { tenant_questions_max: 4, ..limits() });
+    let transports = vec![Transport::Udp];
+    let rules = Rules { transports, services: true, v4: true, v6: false };
+    let hop = NextHop::parse("sip:many-hosts.example;transport=udp").unwrap();
+    let search = dns.locate(tenant(1), hop, rules);
+    tokio::pin!(search);
+    let others_known = async {
+        let known = |name: &str| dns.fresh_until(&a(name)).is_some();
+        while !["a.example", "b.example", "cut.example"].into_iter().all(known) {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::select! {
+        found = &mut search => panic!("nobody let the slow one go: {found:?}"),
+        () = others_known => {}
+    }
+    server.go.notify_one();
+    assert_eq!(search.await.map(|found| found.len()), Ok(4));
 }
 
 #[tokio::test]
