@@ -66,7 +66,7 @@ pub struct Registry {
     awaited: AwaitedAgents,
     /// How endpoints of agents fare.
     agents: AgentHealth,
-    /// Which carriers decline every call.
+    /// Which carriers decline calls in a row.
     declines: Declines,
     /// What this node's marks in the trails of calls are made with.
     trail_key: TrailKey,
@@ -188,7 +188,7 @@ impl Registry {
         self.agents.clone()
     }
 
-    /// Which carriers decline every call.
+    /// Which carriers decline calls in a row.
     #[must_use]
     pub const fn declines(&self) -> &Declines {
         &self.declines

@@ -126,7 +126,7 @@ metrics_table! {
         SipShardsDown, "sip_shards_down", "", "SIP shards that met faults again and again, and take no calls before a restart.";
         SipShardsHung, "sip_shards_hung", "", "SIP shards that have done nothing for 2 s: nobody serves their calls, and new ones for them get 503.";
         Gateways, "gateways", "state", "Gateways of trunks that call out: ready, trial, cooling, throttled, down, disabled.";
-        TrunksDeclining, "trunks_declining", "", "Trunks whose carrier declined the last 5 calls or more (603) before anybody was rung: perhaps an account that is suspended, or out of funds.";
+        TrunksDeclining, "trunks_declining", "", "Trunks whose carrier declined the last 5 calls or more (603), over a minute at least, before anybody was rung: perhaps an account that is suspended, or out of funds, or numbers that are blocked.";
         TrunksRegistering, "trunk_registrations", "state", "Trunks that register with their carrier: registering, registered, failed.";
         MediaSessions, "media_sessions", "", "Media sessions in progress.";
         MediaThreadsStalled, "media_threads_stalled", "", "Media threads that have done nothing for 200 ms: their calls are silent.";

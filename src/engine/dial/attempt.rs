@@ -201,6 +201,7 @@ impl Dialling {
                     sources: Vec::new(),
                     way_back: None,
                     stage,
+                    has_rung: false,
                     registered: None,
                     addresses,
                     instead: None,

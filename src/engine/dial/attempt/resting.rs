@@ -1,7 +1,8 @@
 //! Addresses that rest: left out of a try, and noted as calls to them fail or are served.
 
 use crate::clock;
-use crate::engine::declines::DECLINE;
+use crate::engine::declines;
+use crate::engine::declines::Said;
 use crate::engine::dial::Line;
 use crate::engine::dial::attempt::Dialling;
 use crate::engine::dial::route::Target;
@@ -58,14 +59,23 @@ impl Dialling {
     }
 
     /// Takes note of whether a carrier declines calls before it rings anybody.
-    pub(super) fn heed(&self, line: &Line, input: &Input) {
-        let trunk = self.trying.as_ref().and_then(|trying| trying.target.trunk());
-        let Some(trunk) = trunk else { return };
+    pub(super) fn heed(&mut self, line: &Line, input: &Input) {
+        let Some(trying) = &mut self.trying else { return };
+        let Some(trunk) = trying.target.trunk() else { return };
         let declines = line.switch.registry.declines();
         match input {
-            Input::Refused { refusal, .. } if refusal.status == DECLINE => declines.declined(trunk),
-            Input::Refused { .. } | Input::Answered { .. } => declines.served(trunk),
-            Input::Progressed { status, .. } if *status > 100 => declines.served(trunk),
+            Input::Refused { refusal, .. } => match declines::said_by(refusal.status) {
+                // Who rings declines for itself.
+                Said::Declined if trying.has_rung => (),
+                Said::Declined => declines.declined(clock::now(), trunk, line.call),
+                Said::Served => declines.served(trunk),
+                Said::Nothing => (),
+            },
+            Input::Answered { .. } => declines.served(trunk),
+            Input::Progressed { status, .. } if *status > 100 => {
+                declines.served(trunk);
+                trying.has_rung = true;
+            }
             // They say nothing of it.
             Input::Progressed { .. }
             | Input::Started

@@ -18,12 +18,13 @@ use crate::sip::endpoint::event::Token;
 use crate::sip::endpoint::flow::FlowId;
 use crate::sip::endpoint::told::Fork;
 use crate::sip::endpoint::told::RefusalNote;
+use crate::types::id::CallId;
 use crate::types::srtp::SrtpPolicy;
 use crate::types::transport::Transport;
-use metrics_exporter_prometheus::PrometheusBuilder;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use uuid::Uuid;
 
 /// The dialog of the INVITE that is out.
 const DIALOG: DialogId = DialogId(7);
@@ -381,43 +382,47 @@ async fn until_failed(around: &mut Around) {
     }
 }
 
-/// A 603 of a carrier may be a person's, but those of all calls are none.
+/// A 603 of a carrier may be a person's, but those of many calls in a row are none.
 #[tokio::test]
-async fn a_trunk_that_declines_every_call_before_it_rings_is_told_of() {
-    let recorder = PrometheusBuilder::new().build_recorder();
+async fn calls_that_a_trunk_declines_before_it_rings_are_counted() {
     let mut around = Around::new();
-    let own = trunk(1, |_| {});
-    let table = RoutingTable::new(Contents { trunks: vec![own], ..Contents::default() });
-    let told = |around: &Around, expected: u32| {
-        let declines = around.line.switch.registry.declines();
-        metrics::with_local_recorder(&recorder, || declines.show(&table));
-        let text = recorder.handle().render();
-        assert!(text.contains(&format!("trunks_declining {expected}\n")), "{text}");
-    };
-    // Of these calls the first four are declined, and one is not; then all are.
-    let statuses = [603, 603, 603, 603, 486, 603, 603, 603, 603, 603, 603, 404];
-    for (call, status) in statuses.into_iter().enumerate() {
+    let of = trunk(1, |_| {}).id;
+    let in_a_row = |around: &Around| around.line.switch.registry.declines().in_a_row(of);
+    // Each with how many in a row there are then. The carrier's own trouble is no answer for whom is called.
+    let calls = [(603, 1), (603, 2), (603, 3), (486, 0), (603, 1), (603, 2), (404, 0), (603, 1)];
+    for (n, (status, counted)) in (10..).zip(calls) {
+        around.line.call = CallId::from_uuid(Uuid::from_u128(n));
         let mut dialling = dialling(&around, planned(|_| ()), Stage::Admitted);
         let id = dialling.trying.as_ref().expect("a try").id;
         let trying = Input::Progressed { id, status: 100, early_media: false };
         dialling.heed(&around.line, &trying);
+        for status in [408, 503] {
+            let refusal = CarrierRefusal { status, ..CarrierRefusal::default() };
+            dialling.heed(&around.line, &Input::Refused { id, refusal });
+        }
         let refusal = CarrierRefusal { status, ..CarrierRefusal::default() };
-        let refused = Some(Input::Refused { id, refusal });
-        assert!(dialling.run(&mut around.line, refused).await.is_none());
-        told(&around, u32::from(matches!(call, 9 | 10)));
+        let refused = Input::Refused { id, refusal };
+        // As by another gateway of the trunk.
+        dialling.heed(&around.line, &refused);
+        assert!(dialling.run(&mut around.line, Some(refused)).await.is_none());
+        assert_eq!(in_a_row(&around), counted, "call {n}");
         until_failed(&mut around).await;
     }
-    // Who rings declines for itself.
-    for _ in 0..10 {
-        let mut dialling = dialling(&around, planned(|_| ()), Stage::Admitted);
+    // Who rings declines for itself, though others are rung meanwhile.
+    let [mut one, mut other] = [1, 2].map(|n| {
+        around.line.call = CallId::from_uuid(Uuid::from_u128(n));
+        dialling(&around, planned(|_| ()), Stage::Admitted)
+    });
+    for dialling in [&mut one, &mut other] {
         let id = dialling.trying.as_ref().expect("a try").id;
         let rings = Input::Progressed { id, status: 180, early_media: false };
         dialling.heed(&around.line, &rings);
+    }
+    for dialling in [&mut one, &mut other] {
+        let id = dialling.trying.as_ref().expect("a try").id;
         let refusal = CarrierRefusal { status: 603, ..CarrierRefusal::default() };
-        let refused = Some(Input::Refused { id, refusal });
-        assert!(dialling.run(&mut around.line, refused).await.is_none());
-        told(&around, 0);
-        until_failed(&mut around).await;
+        dialling.heed(&around.line, &Input::Refused { id, refusal });
+        assert_eq!(in_a_row(&around), 0);
     }
 }
 

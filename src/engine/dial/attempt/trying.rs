@@ -32,6 +32,8 @@ pub(super) struct Trying {
     /// How it is reached once its connection is gone.
     pub(super) way_back: Option<WayBack>,
     pub(super) stage: Stage,
+    /// Its party was rung.
+    pub(super) has_rung: bool,
     /// The flow of its trunk's registration, where it goes by that.
     pub(super) registered: Option<RegisteredWay>,
     /// Addresses left.
