@@ -62,7 +62,7 @@ pub async fn run(
                 }
                 let table = switch.table.load_full();
                 rounds.follow(clock::now(), &table);
-                sending.turns.retain(|trunk| table.trunk(*trunk).is_some());
+                sending.follow(&table);
             }
             () = async {
                 match deadline {
@@ -86,19 +86,27 @@ struct Sending {
     switch: Arc<Switch>,
     turns: Turns<TrunkId>,
     rounds: JoinSet<()>,
-    /// Whose places they have.
-    owners: HashMap<Id, Option<TenantId>>,
+    /// Whose places they have, and for which trunks.
+    owners: HashMap<Id, (Option<TenantId>, TrunkId)>,
+    /// Those trunks.
+    under_way: BTreeSet<TrunkId>,
 }
 
 impl Sending {
     fn new(switch: Arc<Switch>) -> Self {
         let (rounds, owners) = (JoinSet::new(), HashMap::new());
-        Self { switch, turns: Turns::new(PLACES), rounds, owners }
+        Self { switch, turns: Turns::new(PLACES), rounds, owners, under_way: BTreeSet::new() }
     }
 
-    /// Has trunks have their rounds as soon as it is their turn. One that still waits for it has one.
+    /// Lets the trunks go that have no rounds in another table.
+    fn follow(&mut self, table: &RoutingTable) {
+        self.turns.retain(|trunk| table.trunk(*trunk).is_some_and(|trunk| trunk.enabled));
+    }
+
+    /// Has trunks have their rounds as soon as it is their turn. One that still waits for it has one, and so has one
+    /// whose last is not over: slow gateways take one place of their tenant's.
     fn line_up(&mut self, table: &RoutingTable, due: Vec<TrunkId>) {
-        for trunk in due {
+        for trunk in due.into_iter().filter(|trunk| !self.under_way.contains(trunk)) {
             let owner = table.trunk(trunk).and_then(|trunk| trunk.tenant);
             self.turns.push(owner, trunk);
         }
@@ -108,12 +116,14 @@ impl Sending {
     fn begin(&mut self) {
         while let Some((owner, trunk)) = self.turns.begin() {
             let task = self.rounds.spawn(round(Arc::clone(&self.switch), trunk));
-            self.owners.insert(task.id(), owner);
+            self.owners.insert(task.id(), (owner, trunk));
+            self.under_way.insert(trunk);
         }
     }
 
     fn ended(&mut self, id: Id) {
-        if let Some(owner) = self.owners.remove(&id) {
+        if let Some((owner, trunk)) = self.owners.remove(&id) {
+            self.under_way.remove(&trunk);
             self.turns.end(owner);
         }
         self.begin();
@@ -283,6 +293,30 @@ mod tests {
         }
         assert!(sending.owners.is_empty());
         assert!(!ids(1..=640).iter().any(|trunk| sending.turns.waits(trunk)));
+    }
+
+    #[tokio::test]
+    async fn a_trunk_has_one_round_at_a_time_and_none_once_it_is_disabled() {
+        let tenant = Some(TenantId::from_uuid(Uuid::from_u128(1)));
+        let trunks = |enabled: bool| {
+            let own = |id| Trunk { tenant, enabled, ..trunk(id, |_| {}) };
+            let trunks = (1..=20).map(own).collect();
+            RoutingTable::new(Contents { trunks, ..Contents::default() })
+        };
+        let (table, id) = (trunks(true), |n| TrunkId::from_uuid(Uuid::from_u128(n)));
+        let mut sending = Sending::new(Arc::new(idle(Arc::new(Nobody), 22_412..=22_415)));
+        // None of them is over before this waits for one.
+        for _ in 0..10 {
+            sending.line_up(&table, vec![id(1)]);
+        }
+        assert_eq!((sending.rounds.len(), sending.turns.waits(&id(1))), (1, false));
+        let ended = sending.rounds.join_next_with_id().await.expect("a round");
+        sending.ended(ended.expect("no fault").0);
+        sending.line_up(&table, (1..=20).map(id).collect());
+        assert_eq!(sending.rounds.len(), KEEPALIVE_ROUNDS_OF_TENANT_MAX, "and then another");
+        assert!(sending.turns.waits(&id(20)));
+        sending.follow(&trunks(false));
+        assert!(!sending.turns.waits(&id(20)));
     }
 
     #[test]
