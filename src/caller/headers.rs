@@ -132,6 +132,8 @@ pub(super) struct Headers {
     may_change: bool,
     /// Packets came that were not looked at.
     unseen: bool,
+    /// Packets that were.
+    judged: u64,
     faults: HeaderFaults,
 }
 
@@ -175,6 +177,11 @@ impl Headers {
         self.faults
     }
 
+    /// How many packets were looked at so far.
+    pub(super) const fn judged(&self) -> u64 {
+        self.judged
+    }
+
     /// Another description, or the answer: what is sent from now on may come from elsewhere.
     pub(super) const fn may_change(&mut self) {
         self.may_change = true;
@@ -187,12 +194,14 @@ impl Headers {
 
     /// A packet came with a payload type that was not agreed on.
     pub(super) fn unagreed(&mut self, packet: &RtpPacket<'_>) {
+        self.judged += 1;
         self.note(HeaderRule::PayloadType, packet, self.expected());
         self.unseen = true;
     }
 
     /// A packet came.
     pub(super) fn take(&mut self, packet: &RtpPacket<'_>, carried: Carried) {
+        self.judged += 1;
         let expected = self.expected();
         let another = self.another(packet.ssrc);
         let begins = self.stream.is_none();

@@ -79,6 +79,8 @@ pub(super) struct LineCounts {
     pub(super) foreign: u64,
     /// Packets whose headers are not as they should be.
     pub(super) headers: HeaderFaults,
+    /// Packets whose headers were looked at.
+    pub(super) judged: u64,
     /// How media was encrypted.
     pub(super) srtp: Option<SrtpSuite>,
     /// Encrypted packets that did not authenticate, or came twice.
@@ -231,6 +233,7 @@ impl Line {
             feedback: self.sender.feedback(),
             foreign: self.foreign,
             headers: self.headers.faults(),
+            judged: self.headers.judged(),
             srtp: self.protection.suite(),
             refused: self.refused,
             first_packet: self.first_packet,

@@ -101,6 +101,8 @@ pub struct MediaSummary {
     pub foreign: u64,
     /// Packets of the other side whose RTP headers are not as they should be.
     pub headers: HeaderFaults,
+    /// Packets whose RTP headers were looked at: those from where the other side has its media.
+    pub judged: u64,
     /// How it was encrypted; `None`: it was not.
     pub srtp: Option<SrtpSuite>,
     /// Encrypted packets that did not authenticate or came twice.
@@ -143,6 +145,7 @@ impl MediaSummary {
             late,
             foreign: counts.foreign,
             headers: counts.headers,
+            judged: counts.judged,
             srtp: counts.srtp,
             refused: counts.refused,
             loss_percent,
