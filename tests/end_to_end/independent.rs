@@ -94,8 +94,8 @@ impl Peer {
         .into_bytes()
     }
 
-    /// A call to `number` of the node.
-    fn wish(&self, node: &Node, number: &str, password: Option<&str>) -> InviteOption {
+    /// A call to `number` of the switch, or of the proxy before it, at `address`.
+    fn wish(&self, address: SocketAddr, number: &str, password: Option<&str>) -> InviteOption {
         let credential = password.map(|password| Credential {
             username: "peer".to_owned(),
             password: password.to_owned(),
@@ -104,7 +104,7 @@ impl Peer {
         });
         InviteOption {
             caller: uri(&format!("sip:+15557703@{}", self.address)),
-            callee: uri(&format!("sip:{number}@{}", node.sip())),
+            callee: uri(&format!("sip:{number}@{address}")),
             contact: uri(&format!("sip:peer@{}", self.address)),
             content_type: Some("application/sdp".to_owned()),
             offer: Some(self.sdp(1)),
@@ -119,7 +119,21 @@ impl Peer {
         number: &str,
         password: Option<&str>,
     ) -> (InviteDialog, Response) {
-        let wish = self.wish(node, number, password);
+        self.invite(self.wish(node.sip(), number, password)).await
+    }
+
+    /// A call by a proxy that reaches the switch over UDP.
+    pub(crate) async fn call_by(
+        &self,
+        proxy: SocketAddr,
+        number: &str,
+    ) -> (InviteDialog, Response) {
+        let way = Header::Other("X-Way".into(), "udp".into());
+        let wish = self.wish(proxy, number, None);
+        self.invite(InviteOption { headers: Some(vec![way]), ..wish }).await
+    }
+
+    async fn invite(&self, wish: InviteOption) -> (InviteDialog, Response) {
         let invited = timeout(PATIENCE, self.layer.do_invite(wish, self.sender.clone())).await;
         let (dialog, response) = invited.expect("the call is answered").unwrap();
         (dialog, response.expect("a final response"))
@@ -142,7 +156,7 @@ impl Peer {
         timeout(PATIENCE, found).await.unwrap_or_else(|_| panic!("waited in vain: {what}"))
     }
 
-    async fn until_ended(&mut self) -> TerminatedReason {
+    pub(crate) async fn until_ended(&mut self) -> TerminatedReason {
         let ended = |state| match state {
             DialogState::Terminated(_, reason) => Some(reason),
             _ => None,
@@ -161,6 +175,23 @@ impl Peer {
             Some(Dialog::Invite(dialog)) => dialog,
             _ => panic!("no dialog {id}"),
         }
+    }
+
+    /// Answers the call of the switch that has just come, and waits for its ACK.
+    pub(crate) async fn accept(&mut self) -> InviteDialog {
+        let dialog = self.called().await;
+        dialog.ringing(None, None).unwrap();
+        let headers = vec![Header::ContentType("application/sdp".into())];
+        dialog.accept(Some(headers), Some(self.sdp(1))).unwrap();
+        let confirmed = |state| matches!(state, DialogState::Confirmed(..)).then_some(());
+        self.until("its ACK", confirmed).await;
+        dialog
+    }
+
+    /// Has the call changed; the status of the answer.
+    pub(crate) async fn change(&self, dialog: &InviteDialog) -> u16 {
+        let headers = vec![Header::ContentType("application/sdp".into())];
+        status(dialog.reinvite(Some(headers), Some(self.sdp(3))).await.unwrap())
     }
 
     /// Answers the switch's re-INVITE.
@@ -232,7 +263,7 @@ async fn node(peer: &Peer) -> (Node, String) {
 }
 
 /// Waits for so many closed records of a cause.
-async fn recorded(node: &Node, cause: &str, who: &str, count: i64) {
+pub(crate) async fn recorded(node: &Node, cause: &str, who: &str, count: i64) {
     let sql = format!("SELECT count(*) FROM calls WHERE cause = '{cause}' AND ended_by = '{who}'");
     wait_for(cause, async || (node.count(&sql).await == count).then_some(())).await;
 }
@@ -249,9 +280,7 @@ async fn rsipstack_calls_changes_the_call_and_either_side_hangs_up() {
     assert_eq!(answer.status_code, StatusCode::OK, "{answer}");
     assert!(String::from_utf8_lossy(&answer.body).contains("m=audio "), "{answer}");
     peer.answer_again().await;
-    let headers = vec![Header::ContentType("application/sdp".into())];
-    let again = dialog.reinvite(Some(headers), Some(peer.sdp(3))).await.unwrap();
-    assert_eq!(status(again), 200);
+    assert_eq!(peer.change(&dialog).await, 200);
     assert_eq!(status(dialog.options(None).await.unwrap()), 200);
     dialog.bye().await.unwrap();
     recorded(&node, "normal", "caller", 1).await;
@@ -276,7 +305,7 @@ async fn rsipstack_calls_changes_the_call_and_either_side_hangs_up() {
 async fn rsipstack_gives_up_while_it_rings() {
     let mut peer = Peer::at("127.0.0.1").await;
     let (node, _) = node(&peer).await;
-    let wish = peer.wish(&node, SLOW, None);
+    let wish = peer.wish(node.sip(), SLOW, None);
     let (dialog, outcome) = peer.layer.do_invite_async(wish, peer.sender.clone()).unwrap();
     let early = |state| matches!(state, DialogState::Early(..)).then_some(());
     peer.until("it rings", early).await;
@@ -306,12 +335,7 @@ async fn rsipstack_is_called_hears_a_reinvite_and_either_side_hangs_up() {
     for ours in [false, true] {
         let wish = json!({"to": CALLED, "ai_profile_id": rows::uuid(2).to_string()});
         let call = place(&node, &key, wish).await;
-        let dialog = peer.called().await;
-        dialog.ringing(None, None).unwrap();
-        let headers = vec![Header::ContentType("application/sdp".into())];
-        dialog.accept(Some(headers), Some(peer.sdp(1))).unwrap();
-        let confirmed = |state| matches!(state, DialogState::Confirmed(..)).then_some(());
-        peer.until("its ACK", confirmed).await;
+        let dialog = peer.accept().await;
         peer.answer_again().await;
         if ours {
             let path = calls(1, &format!("/{call}/hangup"));

@@ -1,4 +1,4 @@
-//! Calls through a proxy that stays in their path: Kamailio, with SIPp beyond it in a private network.
+//! Calls through a proxy that stays in their path: Kamailio, with SIPp beyond it in a private network, or rsipstack.
 
 use crate::call_out::place;
 use crate::carrier;
@@ -7,6 +7,8 @@ use crate::carrier::NUMBER;
 use crate::carrier::calls;
 use crate::carrier::key;
 use crate::carrier::shown;
+use crate::independent::Peer;
+use crate::independent::recorded;
 use crate::kamailio::Kamailio;
 use crate::kamailio::own_address;
 use crate::node::Home;
@@ -17,6 +19,8 @@ use crate::rows;
 use crate::sipp::Running;
 use crate::sipp::Sipp;
 use crate::sipp_carrier::is_bound;
+use rsipstack::dialog::dialog::TerminatedReason;
+use rsipstack::sip::StatusCode;
 use serde_json::json;
 use std::net::IpAddr;
 use std::net::SocketAddr;
@@ -34,14 +38,19 @@ struct Behind {
 }
 
 impl Behind {
-    /// The proxy reaches the far party over `far_transport`; calls out reach the proxy over `transport`.
+    /// With the far party at an address of its own, for SIPp.
     async fn start(transport: &str, far_transport: &str) -> Self {
+        let far = SocketAddr::new(own_address(), 5060);
+        Self::before(far, transport, far_transport).await
+    }
+
+    /// The proxy reaches the far party over `far_transport`; calls out reach the proxy over `transport`.
+    async fn before(far: SocketAddr, transport: &str, far_transport: &str) -> Self {
         let node =
             Home::with("127.0.0.1:0", 100, "transports = [\"udp\", \"tcp\"]\n").start().await;
-        let far = own_address();
         let configuration = include_str!("proxy.cfg")
             .replace("SWITCH", &node.sip().to_string())
-            .replace("FAR", &format!("{far}:5060;transport={far_transport}"));
+            .replace("FAR", &format!("{far};transport={far_transport}"));
         let kamailio = Kamailio::start(&configuration).await;
         let proxy = kamailio.address;
         let gateway = json!({"name": "g1", "uri": format!("sip:{proxy};transport={transport}")});
@@ -61,7 +70,7 @@ impl Behind {
         ])
         .await;
         let key = key(&node, 1, KeyRole::Operator).await;
-        Self { node, kamailio, far, key }
+        Self { node, kamailio, far: far.ip(), key }
     }
 
     /// SIPp as the far party, at whose proxy it is.
@@ -184,4 +193,35 @@ async fn a_call_through_a_proxy_is_cancelled_from_either_side() {
     for from in [switch, behind.far] {
         assert!(cancelled.iter().any(|line| line.contains(&from.to_string())), "{cancelled:?}");
     }
+}
+
+/// Neither the stack on the other end nor the proxy in the path is ours, so what Record-Route and Route mean is
+/// what others read there.
+#[tokio::test]
+async fn rsipstack_calls_through_kamailio_and_both_change_the_call_along_its_record_route() {
+    let mut peer = Peer::at(&own_address().to_string()).await;
+    let behind = Behind::before(peer.address, "udp", "udp").await;
+    let (dialog, answer) = peer.call_by(behind.kamailio.address, NUMBER).await;
+    assert_eq!(answer.status_code, StatusCode::OK, "{answer}");
+    peer.answer_again().await;
+    assert_eq!(peer.change(&dialog).await, 200);
+    dialog.bye().await.unwrap();
+    recorded(&behind.node, "normal", "caller", 1).await;
+    check_way(&behind, behind.far, behind.far);
+}
+
+#[tokio::test]
+async fn rsipstack_is_called_through_kamailio_and_both_change_the_call_along_its_record_route() {
+    let mut peer = Peer::at(&own_address().to_string()).await;
+    let behind = Behind::before(peer.address, "udp", "udp").await;
+    let call = place(&behind.node, &behind.key, json!({"to": CALLED})).await;
+    let dialog = peer.accept().await;
+    peer.answer_again().await;
+    assert_eq!(peer.change(&dialog).await, 200);
+    behind.hang_up(&call).await;
+    let ended = peer.until_ended().await;
+    assert!(matches!(ended, TerminatedReason::UacBye), "{ended:?}");
+    recorded(&behind.node, "normal", "operator", 1).await;
+    let switch = behind.node.sip().ip();
+    check_way(&behind, switch, switch);
 }
