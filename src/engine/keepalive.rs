@@ -319,6 +319,40 @@ mod tests {
         assert!(!sending.turns.waits(&id(20)));
     }
 
+    /// Nothing that goes wrong may be the last that is heard of a trunk.
+    #[tokio::test]
+    async fn keep_alives_go_on_for_a_week_whatever_becomes_of_single_rounds() {
+        let interval = Duration::from_secs(30);
+        let tenant = Some(TenantId::from_uuid(Uuid::from_u128(1)));
+        let trunks = (1..=2).map(|id| {
+            let mut own = Trunk { tenant, ..trunk(id, |_| {}) };
+            own.path.datagram_keepalive = Some(interval);
+            own
+        });
+        let table = RoutingTable::new(Contents { trunks: trunks.collect(), ..Contents::default() });
+        let mut sending = Sending::new(Arc::new(idle(Arc::new(Nobody), 22_416..=22_419)));
+        let mut rounds = Rounds::new(Random::from_seed(7));
+        rounds.follow(Moment::START, &table);
+        let week = Moment::START + Duration::from_secs(7 * 86_400);
+        let mut last = BTreeMap::new();
+        while let Some(now) = rounds.deadline().filter(|at| *at < week) {
+            let due = rounds.due(now);
+            for id in &due {
+                let before = last.insert(*id, now);
+                assert!(before.is_none_or(|before| now.since(before) <= interval), "{now:?}");
+            }
+            let begun = due.len();
+            sending.line_up(&table, due);
+            assert_eq!(sending.rounds.len(), begun, "{now:?}");
+            // Each ends by a fault.
+            sending.rounds.abort_all();
+            while let Some(ended) = sending.rounds.join_next_with_id().await {
+                sending.ended(ended.map_or_else(|fault| fault.id(), |(id, ())| id));
+            }
+        }
+        assert!(last.len() == 2 && last.values().all(|at| week.since(*at) <= interval), "{last:?}");
+    }
+
     #[test]
     fn a_changed_table_moves_only_the_turns_that_changed() {
         let mut rounds = Rounds::new(Random::from_seed(7));
