@@ -75,6 +75,29 @@ fn sip_agent(far: SocketAddr) -> Value {
     json!({"kind": "sip", "uri": format!("sip:bot@{far}"), "headers": {"X-Room": "seven"}})
 }
 
+/// A call that came by a proxy goes on as one of our own: whom it goes on to answers us, and is told of no way before.
+#[tokio::test]
+async fn our_via_is_the_first_one_when_proxying() {
+    let (node, mut far) = node(sip_agent).await;
+    let mut phone = caller(&node).await;
+    let before = "Via: SIP/2.0/UDP 192.0.2.77:5060;branch=z9hG4bKbefore\r\n";
+    let offer = phone.sdp();
+    let invite = phone.request("INVITE", before, &offer);
+    phone.send(invite).await;
+    let invite = answer(&mut far).await;
+    let own = format!("SIP/2.0/UDP {};", node.sip());
+    let vias = invite.all("via");
+    assert!(matches!(vias.as_slice(), [only] if only.starts_with(&own)), "{vias:?}");
+    assert_eq!(vias.concat().matches("branch=").count(), 1, "{vias:?}");
+    let ok = phone.outcome("INVITE").await;
+    let back = ok.all("via").concat().matches("branch=").count();
+    assert_eq!((ok.status(), back), (200, 2), "{ok:?}");
+    phone.confirm(&ok);
+    phone.acknowledge().await;
+    phone.hang_up().await;
+    hear_bye(&far).await;
+}
+
 #[tokio::test]
 async fn an_agent_behind_a_sip_address_talks_with_the_caller() {
     let (node, mut far) = node(sip_agent).await;
