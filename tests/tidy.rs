@@ -2,6 +2,9 @@
 
 #![expect(clippy::unwrap_used, clippy::string_slice, reason = "a failed check may panic")]
 
+#[path = "tidy/faults_of_peers.rs"]
+mod faults_of_peers;
+
 use regex::Regex;
 use std::collections::HashSet;
 use std::fmt::Write as _;
