@@ -68,9 +68,15 @@ impl Media {
         Self { socket, streams }
     }
 
-    /// Checks what comes here as what goes on from there: a description says that media comes here now.
+    /// Checks what comes here as what goes on from there: a description says that media comes here now. What waits there
+    /// is checked first; what still comes there is missed.
+    ///
+    /// # Panics
+    ///
+    /// When the switch should not have sent so what waits there.
     #[must_use]
     pub fn instead_of(socket: UdpSocket, before: &Self) -> Self {
+        check_rest(&before.socket, &before.streams);
         let streams = Arc::clone(&before.streams);
         streams.lock().unwrap_or_else(PoisonError::into_inner).moved();
         Self::with(socket, streams)
@@ -154,16 +160,11 @@ impl Media {
 }
 
 impl Drop for Media {
-    /// Checks what nobody has read: who does not listen is to be sent what is right all the same. What goes on at
-    /// another socket is checked there.
+    /// Checks what nobody has read: who does not listen is to be sent what is right all the same. Where a thread has it
+    /// too, or what goes on does so at another socket, whoever is last does that.
     fn drop(&mut self) {
-        if std::thread::panicking() || Arc::strong_count(&self.streams) > 1 {
-            return;
-        }
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner).read_late();
-        let mut buffer = [0; 2_048];
-        while let Ok(datagram) = read(&self.socket, &mut buffer, MsgFlags::MSG_DONTWAIT) {
-            hold(&self.streams, &datagram, &buffer);
+        if !std::thread::panicking() && Arc::strong_count(&self.streams) == 1 {
+            check_rest(&self.socket, &self.streams);
         }
     }
 }
@@ -202,11 +203,29 @@ impl ThreadMedia {
     }
 }
 
+impl Drop for ThreadMedia {
+    /// As for [`Media`]: the thread that fails so is to be joined.
+    fn drop(&mut self) {
+        if !std::thread::panicking() && Arc::strong_count(&self.streams) == 1 {
+            check_rest(&self.socket, &self.streams);
+        }
+    }
+}
+
 impl Deref for ThreadMedia {
     type Target = std::net::UdpSocket;
 
     fn deref(&self) -> &std::net::UdpSocket {
         &self.socket
+    }
+}
+
+/// Checks what waits to be read.
+fn check_rest(socket: &impl AsRawFd, streams: &Mutex<Streams>) {
+    streams.lock().unwrap_or_else(PoisonError::into_inner).read_late();
+    let mut buffer = [0; 2_048];
+    while let Ok(datagram) = read(socket, &mut buffer, MsgFlags::MSG_DONTWAIT) {
+        hold(streams, &datagram, &buffer);
     }
 }
 
@@ -245,3 +264,7 @@ fn read(socket: &impl AsRawFd, buffer: &mut [u8], flags: MsgFlags) -> io::Result
     }
     Ok(datagram)
 }
+
+#[cfg(test)]
+#[path = "media_tests.rs"]
+mod tests;

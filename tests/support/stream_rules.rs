@@ -128,7 +128,7 @@ impl Streams {
         self.decrypted = true;
     }
 
-    /// What is read from now on was sent at any time before: whatever SSRC it has may have been signalled since.
+    /// What is read from now on, until it moves, was sent at any time before: whatever SSRC it has may have been signalled since.
     pub const fn read_late(&mut self) {
         self.late = true;
     }
@@ -143,6 +143,7 @@ impl Streams {
         // Whatever was sent to the old one, none of it was read.
         self.joins |= self.sources.is_empty();
         self.dropped = 0;
+        self.late = false;
     }
 
     /// Takes a SIP message of either side: descriptions and ends of calls matter, nothing else.

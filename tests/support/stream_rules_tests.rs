@@ -370,6 +370,12 @@ fn what_is_read_late_may_be_of_another_ssrc_and_is_right_otherwise() {
     sender.skip(320);
     wrong(sender.audio(false), "a marker is expected");
     wrong(late().of(8, false, &[0xd5; 160], 160), "payload type 8 is none");
+    // What comes to another socket then is read as it comes.
+    let mut sender = Sender::talking();
+    sender.streams.read_late();
+    sender.streams.moved();
+    sender.ssrc = 0xcd;
+    wrong(sender.audio(true), "nothing was signalled");
 }
 
 #[test]
