@@ -304,7 +304,7 @@ mod tests {
             RoutingTable::new(Contents { trunks, ..Contents::default() })
         };
         let (table, id) = (trunks(true), |n| TrunkId::from_uuid(Uuid::from_u128(n)));
-        let mut sending = Sending::new(Arc::new(idle(Arc::new(Nobody), 22_412..=22_415)));
+        let mut sending = Sending::new(Arc::new(idle(Arc::new(Nobody), 22_424..=22_427)));
         // None of them is over before this waits for one.
         for _ in 0..10 {
             sending.line_up(&table, vec![id(1)]);
@@ -330,7 +330,7 @@ mod tests {
             own
         });
         let table = RoutingTable::new(Contents { trunks: trunks.collect(), ..Contents::default() });
-        let mut sending = Sending::new(Arc::new(idle(Arc::new(Nobody), 22_416..=22_419)));
+        let mut sending = Sending::new(Arc::new(idle(Arc::new(Nobody), 22_428..=22_431)));
         let mut rounds = Rounds::new(Random::from_seed(7));
         rounds.follow(Moment::START, &table);
         let week = Moment::START + Duration::from_secs(7 * 86_400);

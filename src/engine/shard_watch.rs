@@ -127,15 +127,6 @@ mod tests {
             }
         }
         assert_eq!(seen.map(|seen| seen.looks), [0], "it turns whenever it is asked to");
-        // So it does in its next life.
-        node.strike().await;
-        for _ in 0..10 * HUNG_LOOKS {
-            look(std::slice::from_ref(shard), &mut seen);
-            assert!(shard.serves());
-            for _ in 0..8 {
-                tokio::task::yield_now().await;
-            }
-        }
     }
 
     /// Waits for it on this thread. False: it does not come, however slow the machine is.
