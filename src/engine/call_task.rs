@@ -42,6 +42,7 @@ use crate::engine::call_task::script::ScriptState;
 use crate::engine::call_task::status::StatusCallback;
 use crate::engine::call_task::voice::Voice;
 use crate::engine::call_task::voice::VoiceEvent;
+use crate::engine::dial::DialId;
 use crate::engine::dial::DialNews;
 use crate::engine::errand::Errand;
 use crate::engine::mailbox;
@@ -264,7 +265,7 @@ enum Woken {
     Media(LegSide, Option<MediaEvent>),
     Voice(VoiceEvent),
     Errand(Box<Errand>),
-    News(LegSide, DialNews),
+    News(DialId, DialNews),
     Recorded(RecordingId, Outcome),
     Answered(Result<Answer, AskFault>),
     Deadline,
@@ -391,7 +392,7 @@ impl Task {
                 self.note_link(&counters);
                 None
             }
-            Woken::News(side, news) => self.dial_news(side, news),
+            Woken::News(id, news) => self.dial_news(id, news),
             Woken::Answered(answer) => Some(self.who_answers(answer)),
             Woken::Recorded(id, outcome) => {
                 self.recorded(id, outcome);

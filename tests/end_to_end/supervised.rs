@@ -441,3 +441,42 @@ async fn a_supervisor_that_is_busy_or_makes_no_sense_leaves_the_call_as_it_was()
     }
     assert_eq!(record["cause"], "normal");
 }
+
+/// A telephone that answers late that it was hung up ends nobody who has its seat by then.
+#[tokio::test]
+async fn a_colleague_stays_whose_seat_was_that_of_a_supervisor_that_takes_its_bye_late() {
+    let mut call = Call::begin().await;
+    call.supervise().await;
+    let (status, stopped) = call.ask("supervise/stop", json!({})).await;
+    assert_eq!((status, &stopped["supervisors"]), (200, &json!([])), "{stopped}");
+    let bye = call.boss.expect("BYE ").await;
+    wait_for("the supervisor's media are closed", async || {
+        let shown = call.node.read(&calls(1, &format!("/{}", call.id)), &call.operator).await;
+        let events = shown["events"].as_array()?.clone();
+        events.iter().any(|event| event["name"] == "leg_media").then_some(())
+    })
+    .await;
+    let uri = format!("sip:colleague@{}", call.colleague.local());
+    let (status, asked) = call.ask("supervise", json!({"uri": uri, "mode": "barge"})).await;
+    let expected = json!({"leg": "supervisor", "mode": "barge", "state": "calling"});
+    assert_eq!((status, &asked["supervisor"]), (200, &expected), "the seat is free: {asked}");
+    let port = answer(&mut call.colleague).await.audio_port();
+    let present = json!([{"leg": "supervisor", "mode": "barge", "state": "present"}]);
+    wait_for("the colleague is there", async || {
+        (call.live().await["supervisors"] == present).then_some(())
+    })
+    .await;
+    call.boss.answer(&bye, "200 OK").await;
+    call.bot.say(40_000).await;
+    let Call { node, operator, id, mut caller, colleague, mut bot, .. } = call;
+    let mut colleague = Voice::new(colleague, port, BOSS_HZ);
+    let heard = talk(&mut caller, &mut colleague, &mut bot).await;
+    assert_eq!(heard, [[false, true, true], [true, false, true], [true, true, false]]);
+    let live = node.read(&calls(1, &format!("/{id}")), &operator).await["live"].clone();
+    assert_eq!(live["supervisors"], present, "{live}");
+    caller.phone.hang_up().await;
+    hear_bye(&colleague.phone).await;
+    let record = shown(&node, 1, &id, &operator).await;
+    let expected = ["begun", "ended", "begun", "ended"].map(|step| format!("{step} supervisor"));
+    assert_eq!(supervision_of(&record), expected);
+}

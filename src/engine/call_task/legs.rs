@@ -20,6 +20,7 @@ use crate::engine::call_task::supervision::Seats;
 use crate::engine::dial;
 use crate::engine::dial::CarriedDialog;
 use crate::engine::dial::DialHandle;
+use crate::engine::dial::DialId;
 use crate::engine::dial::DialNews;
 use crate::engine::dial::DialRoute;
 use crate::engine::dial::DialSeed;
@@ -77,6 +78,8 @@ pub(in crate::engine) enum Near {
 pub(super) struct Others {
     /// By [`LegSide::index`].
     dials: [Option<DialHandle>; LegSide::ALL.len()],
+    /// How many were dialled in each place, one after the other, by the same.
+    turns: [u32; LegSide::ALL.len()],
     /// The dialogs of those that are answered, by the same.
     carried: [Option<Box<CarriedDialog>>; LegSide::ALL.len()],
     /// Of the far leg and the third.
@@ -85,15 +88,15 @@ pub(super) struct Others {
     seats: Option<Box<Seats>>,
     /// How the near leg is dialled, until it is.
     plan: Option<Box<OutboundPlan>>,
-    news: mailbox::Receiver<(LegSide, DialNews)>,
-    news_in: mailbox::Sender<(LegSide, DialNews)>,
+    news: mailbox::Receiver<(DialId, DialNews)>,
+    news_in: mailbox::Sender<(DialId, DialNews)>,
 }
 
 impl Others {
     pub(super) fn new(plan: Option<Box<OutboundPlan>>) -> Self {
         let (news_in, news) = mailbox::bounded(NEWS_MAX);
-        let (dials, carried, slots) = Default::default();
-        Self { dials, carried, slots, seats: None, plan, news, news_in }
+        let (dials, turns, carried, slots) = Default::default();
+        Self { dials, turns, carried, slots, seats: None, plan, news, news_in }
     }
 
     pub(super) fn slot(&mut self, side: LegSide) -> &mut Slot {
@@ -123,6 +126,18 @@ impl Others {
     fn dial(&mut self, side: LegSide) -> &mut Option<DialHandle> {
         of_side(&mut self.dials, side)
     }
+
+    /// What names the next leg that is dialled in this place: the one before has it no longer.
+    fn next_turn(&mut self, side: LegSide) -> DialId {
+        let turn = of_side(&mut self.turns, side);
+        *turn = turn.wrapping_add(1);
+        DialId { side, turn: *turn }
+    }
+
+    /// Whether a leg still has its place.
+    fn has_place(&mut self, DialId { side, turn }: DialId) -> bool {
+        *of_side(&mut self.turns, side) == turn
+    }
 }
 
 const fn of_side<T>(all: &mut [T; LegSide::ALL.len()], side: LegSide) -> &mut T {
@@ -144,7 +159,7 @@ pub(super) async fn heard(others: Option<&mut Others>) -> Woken {
     let [far, third] = &mut others.slots;
     tokio::select! {
         biased;
-        Some((side, news)) = others.news.recv() => Woken::News(side, news),
+        Some((id, news)) = others.news.recv() => Woken::News(id, news),
         event = far.heard() => Woken::Media(LegSide::Far, event),
         event = third.heard() => Woken::Media(LegSide::Third, event),
         (seat, event) = supervision::heard(others.seats.as_deref_mut()) => {
@@ -240,9 +255,9 @@ impl Task {
         let latest = clock::instant(clock::now() + most);
         while let Some(others) = &mut self.others {
             let heard = tokio::time::timeout_at(latest.into(), others.news.recv()).await;
-            let Ok(Some((side, news))) = heard else { return };
-            let is_last = side == given_up && is_settled(&news);
-            if let Some(input) = self.dial_news(side, news) {
+            let Ok(Some((id, news))) = heard else { return };
+            let is_last = id.side == given_up && others.has_place(id) && is_settled(&news);
+            if let Some(input) = self.dial_news(id, news) {
                 self.own.push_back(input);
             }
             if is_last {
@@ -264,6 +279,7 @@ impl Task {
     }
 
     fn dial(&mut self, side: LegSide, targets: Vec<DialTarget>, offer: Option<Bytes>) {
+        let id = self.others().next_turn(side);
         let mut routes = Vec::new();
         let mut failure = HangupCause::SwitchFault;
         let watched = self.watched(&targets);
@@ -286,7 +302,7 @@ impl Task {
         let others = self.others.get_or_insert_with(|| Box::new(Others::new(None)));
         let news = others.news_in.clone();
         *of_side(&mut others.carried, side) = None;
-        let seed = DialSeed { call, tenant, side, routes, offered_for, offer, watched, news };
+        let seed = DialSeed { call, tenant, id, routes, offered_for, offer, watched, news };
         *others.dial(side) = Some(dial::start(&self.switch, seed));
     }
 
@@ -449,8 +465,15 @@ impl Task {
         }
     }
 
-    pub(super) fn dial_news(&mut self, side: LegSide, news: DialNews) -> Option<Input> {
+    /// Of a leg whose place another has, only what was tried for it still counts: it ends by itself, and its end is
+    /// not the other's.
+    pub(super) fn dial_news(&mut self, id: DialId, news: DialNews) -> Option<Input> {
+        let DialId { side, .. } = id;
+        let has_place = self.others().has_place(id);
         match news {
+            DialNews::Carried(_) | DialNews::Leg(_) | DialNews::OfferWanted(_) if !has_place => {
+                None
+            }
             DialNews::Carried(dialog) => {
                 *of_side(&mut self.others().carried, side) = Some(dialog);
                 None

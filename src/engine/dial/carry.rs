@@ -95,7 +95,7 @@ pub(super) async fn run(mut line: Line, mut carried: Carried) {
                     }
                 }
                 if let Some(input) = input_of(event, hung_up_for) {
-                    line.tell(named_by_side(input, line.side)).await;
+                    line.tell(named_by_side(input, line.id.side)).await;
                 }
                 if is_last {
                     return;

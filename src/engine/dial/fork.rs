@@ -8,9 +8,9 @@ use crate::call::forking::Output;
 use crate::call::forking::WayId;
 use crate::call::input::LegInput;
 use crate::call::input::LegOutput;
-use crate::call::side::LegSide;
 use crate::engine::dial::COMMANDS_MAX;
 use crate::engine::dial::CarriedDialog;
+use crate::engine::dial::DialId;
 use crate::engine::dial::DialNews;
 use crate::engine::dial::DialRoute;
 use crate::engine::dial::LegWay;
@@ -49,7 +49,7 @@ struct Fork {
 struct Party {
     commands: mailbox::Sender<LegOutput>,
     /// Until its task is over.
-    news: Option<mailbox::Receiver<(LegSide, DialNews)>>,
+    news: Option<mailbox::Receiver<(DialId, DialNews)>>,
     /// Its dialog, until the call knows it.
     carried: Option<Box<CarriedDialog>>,
 }
@@ -62,7 +62,7 @@ impl Party {
             switch: Arc::clone(&line.switch),
             call: line.call,
             tenant: line.tenant,
-            side: line.side,
+            id: line.id,
             commands: obeyed,
             news: said,
         };

@@ -49,8 +49,8 @@ pub(super) struct DialSeed {
     pub(super) call: CallId,
     /// Whose that is.
     pub(super) tenant: TenantId,
-    /// Its place in the call.
-    pub(super) side: LegSide,
+    /// Its place in the call, and which of the legs dialled there it is.
+    pub(super) id: DialId,
     /// Whom, and by what way: several are rung at once.
     pub(super) routes: Vec<DialRoute>,
     /// What the first offer was made for.
@@ -60,7 +60,17 @@ pub(super) struct DialSeed {
     /// Its part in the circuit of the agent it goes to.
     pub(super) watched: Watched,
     /// Where the call hears of it.
-    pub(super) news: mailbox::Sender<(LegSide, DialNews)>,
+    pub(super) news: mailbox::Sender<(DialId, DialNews)>,
+}
+
+/// Which leg of a call was dialled. One that is let go says so when its peer has answered that, and another may be
+/// dialled in its place by then.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct DialId {
+    /// Its place in the call.
+    pub(super) side: LegSide,
+    /// Which one of those dialled there, one after the other.
+    pub(super) turn: u32,
 }
 
 /// What a call hears of a leg it dialled.
@@ -167,7 +177,7 @@ pub(super) fn start(switch: &Arc<Switch>, mut seed: DialSeed) -> DialHandle {
         switch: Arc::clone(switch),
         call: seed.call,
         tenant: seed.tenant,
-        side: seed.side,
+        id: seed.id,
         commands,
         news: seed.news,
     };
@@ -187,9 +197,9 @@ struct Line {
     switch: Arc<Switch>,
     call: CallId,
     tenant: TenantId,
-    side: LegSide,
+    id: DialId,
     commands: mailbox::Receiver<LegOutput>,
-    news: mailbox::Sender<(LegSide, DialNews)>,
+    news: mailbox::Sender<(DialId, DialNews)>,
 }
 
 impl Line {
@@ -199,7 +209,7 @@ impl Line {
 
     async fn report(&self, news: DialNews) {
         // A call that is over has let go of the leg too, which ends this task.
-        drop(self.news.send((self.side, news)).await);
+        drop(self.news.send((self.id, news)).await);
     }
 }
 
@@ -232,7 +242,7 @@ mod tests {
     pub(super) struct Around {
         pub(super) line: Line,
         pub(super) commands: mailbox::Sender<LegOutput>,
-        pub(super) news: mailbox::Receiver<(LegSide, DialNews)>,
+        pub(super) news: mailbox::Receiver<(DialId, DialNews)>,
     }
 
     impl Around {
@@ -242,8 +252,8 @@ mod tests {
             let switch = switch::tests::idle(Arc::new(Nobody), 21_314..=21_317);
             let call = CallId::from_uuid(Uuid::from_u128(1));
             let tenant = TenantId::from_uuid(Uuid::from_u128(2));
-            let (switch, side) = (Arc::new(switch), LegSide::Far);
-            let line = Line { switch, call, tenant, side, commands: obeyed, news: said };
+            let (switch, id) = (Arc::new(switch), DialId { side: LegSide::Far, turn: 1 });
+            let line = Line { switch, call, tenant, id, commands: obeyed, news: said };
             Self { line, commands, news }
         }
 
