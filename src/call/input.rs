@@ -169,6 +169,8 @@ pub enum MediaInput {
     FirstPacket,
     /// No media came for as long as the trunk allows.
     TimedOut,
+    /// The media session is lost by a fault of ours.
+    Failed,
     /// The peer pressed a key, heard in the media; whom the audio reaches heard it as well.
     Digit(char),
     /// The clip of this number was played to its end.

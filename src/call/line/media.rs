@@ -40,6 +40,7 @@ impl Line {
             MediaInput::Opened
             | MediaInput::FirstPacket
             | MediaInput::TimedOut
+            | MediaInput::Failed
             | MediaInput::Digit(_)
             | MediaInput::Played(_)
             | MediaInput::Closed(_) => None,
@@ -57,6 +58,7 @@ impl Line {
             MediaInput::Reserved(_)
             | MediaInput::FirstPacket
             | MediaInput::TimedOut
+            | MediaInput::Failed
             | MediaInput::Digit(_)
             | MediaInput::Played(_)
             | MediaInput::Closed(_) => None,
@@ -74,6 +76,7 @@ impl Line {
             // Neither a peer on hold nor one that did not answer yet owes us media (RFC 3264 §8.4).
             MediaInput::TimedOut => (self.is_answered() && !self.held && !self.holding)
                 .then_some(LineNews::Broken(HangupCause::MediaTimeout)),
+            MediaInput::Failed => Some(LineNews::Broken(HangupCause::SwitchFault)),
             MediaInput::Digit(digit) => {
                 self.keys_in_media = true;
                 self.note_key(digit, out);
@@ -111,6 +114,7 @@ impl Line {
             | MediaInput::Refused(_)
             | MediaInput::FirstPacket
             | MediaInput::TimedOut
+            | MediaInput::Failed
             | MediaInput::Played(_) => None,
         }
     }

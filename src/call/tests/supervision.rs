@@ -261,3 +261,19 @@ fn each_rings_for_its_own_time() {
     assert!(out.contains(&Output::Supervise(SECOND, Some(WHISPER))), "{out:?}");
     assert_eq!(bench.supervisors(), [(SECOND, WHISPER, true)]);
 }
+
+#[test]
+fn a_fault_of_its_media_ends_it_and_nobody_else() {
+    type Begin = fn(Bench, SupervisionMode) -> Bench;
+    let stages: [(Begin, bool); 2] = [(Bench::calling, false), (Bench::supervised, true)];
+    for (stage, is_there) in stages {
+        let mut bench = stage(Bench::bridged(), BARGE);
+        let out = bench.give(Input::Media(SUPERVISOR, MediaInput::Failed));
+        assert_eq!(hangs_up(&out, SUPERVISOR), Some(HangupCause::SwitchFault));
+        assert_eq!(out.contains(&Output::Supervise(FIRST, None)), is_there);
+        assert!(out.contains(&Output::Media(SUPERVISOR, MediaOutput::Close)), "{out:?}");
+        assert!(ended(&out).is_none() && bench.supervisors().is_empty(), "{out:?}");
+        bench.closed(FIRST);
+        bench.supervised(LISTEN);
+    }
+}

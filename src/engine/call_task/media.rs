@@ -149,7 +149,6 @@ impl Task {
         side: LegSide,
         event: Option<MediaEvent>,
     ) -> Option<Input> {
-        let fault = Input::HangupRequested { cause: HangupCause::SwitchFault, by: Party::Switch };
         match event {
             Some(MediaEvent::FirstPacket) => Some(Input::Media(side, MediaInput::FirstPacket)),
             Some(MediaEvent::Digit { digit, .. }) => {
@@ -165,13 +164,13 @@ impl Task {
                 None
             }
             Some(MediaEvent::TimedOut) => Some(Input::Media(side, MediaInput::TimedOut)),
-            Some(MediaEvent::Failed) => Some(fault),
+            Some(MediaEvent::Failed) => Some(fault_of(side)),
             None => {
                 // The media thread dropped the session: nothing can be heard any more.
                 if let Some(slot) = self.slot(side) {
                     slot.open = None;
                 }
-                Some(fault)
+                Some(fault_of(side))
             }
         }
     }
@@ -519,6 +518,16 @@ impl Task {
             self.switch.media.isolate(before, Waiting::Noise);
             self.switch.media.listen(before, None);
         }
+    }
+}
+
+/// The media of a leg are lost by a fault of ours: that ends the call, but for one that only supervises.
+const fn fault_of(side: LegSide) -> Input {
+    match side {
+        LegSide::Near | LegSide::Far | LegSide::Third => {
+            Input::HangupRequested { cause: HangupCause::SwitchFault, by: Party::Switch }
+        }
+        LegSide::Supervisor(_) => Input::Media(side, MediaInput::Failed),
     }
 }
 

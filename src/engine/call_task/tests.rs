@@ -2,8 +2,10 @@
 
 use super::*;
 use crate::call::dial::DialTarget;
+use crate::call::input::MediaInput;
 use crate::call::setup::Opening;
 use crate::call::setup::Partner;
+use crate::call::side::Seat;
 use crate::cdr::CallRecord;
 use crate::cdr::CallReport;
 use crate::engine::dial::DialRoute;
@@ -209,6 +211,21 @@ async fn a_call_whose_session_failed_or_is_gone_ends_as_by_a_fault_of_the_switch
             let (cause, by) = (HangupCause::SwitchFault, Party::Switch);
             assert_eq!(input, Some(Input::HangupRequested { cause, by }), "{side:?} {event:?}");
         }
+    }
+}
+
+/// Those of who only listens end nobody else's call.
+#[tokio::test]
+async fn a_supervisor_whose_session_failed_or_is_gone_is_the_only_one_to_leave() {
+    let switch = switch(&Arc::default());
+    for event in [Some(MediaEvent::Failed), None] {
+        let (seed, _overheard) = seed(&switch, None);
+        let (inputs_in, inputs) = mailbox::bounded(1);
+        let (_errands_in, errands) = mailbox::bounded(1);
+        let mut task = Task::new(Arc::clone(&switch), seed, (inputs_in, inputs, errands));
+        let side = LegSide::Supervisor(Seat::Second);
+        let input = task.media_event(side, event);
+        assert_eq!(input, Some(Input::Media(side, MediaInput::Failed)), "{event:?}");
     }
 }
 
