@@ -36,14 +36,11 @@ impl MediaSession {
         self.jitter.beat_moved();
     }
 
-    /// Whether the peer heard nothing in the last tick, as far as that is known here: of sound at 16 kHz it is only where
-    /// the agent is the only one who speaks.
+    /// Whether the peer heard nothing in the last tick, as far as that is known here: of a codec that only passes it is
+    /// not. Where the agent is the only one who speaks, what it said must be played to its end too.
     fn says_nothing(&self, is_shared: bool) -> bool {
-        let is_known = if is_shared {
-            self.wide.is_none() && self.passage.is_none()
-        } else {
-            !self.playout.is_speaking()
-        };
+        let is_known =
+            if is_shared { !self.codec().is_passed() } else { !self.playout.is_speaking() };
         is_known && !self.says()
     }
 

@@ -6,9 +6,11 @@ use super::tests::LOUD;
 use super::tests::PEER;
 use super::tests::Scene;
 use super::tests::Talker;
+use super::tests::at;
 use super::tests::plan;
 use crate::audio::bridge::BridgeEnd;
 use crate::audio::bridge::BridgeItem;
+use crate::audio::frame::WIDE_SAMPLES;
 use crate::audio::link::LinkEvent;
 use crate::audio::sound::Sound;
 use crate::media::output::Port;
@@ -16,6 +18,8 @@ use crate::media::pace::PHASE;
 use crate::media::pace::PHASES;
 use crate::media::pace::TICK;
 use crate::media::waits::Waits;
+use crate::sdp::MediaPlan;
+use crate::types::codec::Codec;
 use crate::types::codec::Law;
 use crate::types::moment::Moment;
 use std::time::Duration;
@@ -216,4 +220,33 @@ fn a_session_that_is_bridged_moves_while_both_are_silent() {
     assert_eq!(bears(&scene), [true; 2]);
     scene.talk(&mut talker, 20);
     assert_eq!(bears(&scene), [false; 2], "the peer does");
+}
+
+/// What goes out at 16 kHz is known in the same tick, as what does at 8 kHz is.
+#[test]
+fn a_session_of_16_khz_that_is_bridged_moves_while_both_are_silent_too() {
+    let codec = Codec::G722;
+    let mut scene = Scene::new(MediaPlan {
+        codec,
+        send_payload_type: codec.payload_type(),
+        receive_payload_type: codec.payload_type(),
+        ..MediaPlan::for_test(at(PEER))
+    });
+    let (own, mut other) = BridgeEnd::pair();
+    scene.session.bridge(Bridged::new(own));
+    let bears =
+        |scene: &Scene| [(0, 1), (1, 0)].map(|way| scene.session.bears_phase(scene.now, way));
+    scene.ticks(5);
+    assert_eq!(bears(&scene), [true; 2]);
+    for _ in 0..3 {
+        let loud =
+            std::array::from_fn::<_, WIDE_SAMPLES, _>(
+                |n| if n / 8 % 2 == 0 { 8_000 } else { -8_000 },
+            );
+        assert!(other.say(BridgeItem::Audio(Sound::Wide(loud))));
+        scene.tick();
+        assert_eq!(bears(&scene), [false; 2], "the other side speaks");
+    }
+    scene.ticks(5);
+    assert_eq!(bears(&scene), [true; 2]);
 }
