@@ -250,3 +250,18 @@ fn a_session_of_16_khz_that_is_bridged_moves_while_both_are_silent_too() {
     scene.ticks(5);
     assert_eq!(bears(&scene), [true; 2]);
 }
+
+/// To the peer it is sound as a word is, and who looks for keys in it takes note of a gap.
+#[test]
+fn no_tick_moves_far_while_the_tone_of_a_key_sounds() {
+    let mut scene = Scene::new(MediaPlan { dtmf_send: None, ..plan() });
+    let moves = [(0, 1), (1, 0), (0, 3), (3, 0)];
+    let bears = |scene: &Scene| moves.map(|way| scene.session.bears_phase(scene.now, way));
+    scene.ticks(5);
+    assert_eq!(bears(&scene), [true; 4]);
+    assert!(scene.session.send_digit('5'));
+    scene.ticks(2);
+    assert_eq!(bears(&scene), [true, true, false, false]);
+    scene.ticks(20);
+    assert_eq!(bears(&scene), [true; 4]);
+}

@@ -60,6 +60,7 @@ impl MediaSession {
             && let Some(tone) = self.next_tone()
         {
             *said = Sound::Law(Law::Mu, tone);
+            self.said = (Law::Mu, tone);
         }
         if way.codec.is_passed() {
             return self.send_passed(way, out);
