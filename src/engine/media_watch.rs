@@ -24,7 +24,7 @@ const LOOKS_PER_BALANCE: u32 = 10;
 const LOOKS_PER_LOSS: u32 = 10;
 /// A thread whose last beat is longer ago stands still.
 pub(super) const STALLED_AFTER: Duration = Duration::from_millis(200);
-/// Work of a phase from which sessions are better off elsewhere.
+/// Work of a thread, as a mean of the phases of a period, from which sessions are better off elsewhere.
 const WORK_MIN: Duration = Duration::from_millis(1);
 /// Sessions that move at once.
 const MOVE_MAX: usize = 4;
@@ -73,7 +73,7 @@ impl MediaEngine {
         let runs = |worker: &&(usize, &Arc<Worker>)| {
             !worker.1.gauges.is_stalled(now) && !worker.1.gauges.is_down()
         };
-        let work = |worker: &(usize, &Arc<Worker>)| worker.1.gauges.phase_work();
+        let work = |worker: &(usize, &Arc<Worker>)| worker.1.gauges.mean_work();
         let workers: Vec<_> = self.each_worker().enumerate().collect();
         let running = || workers.iter().filter(runs);
         let busiest = running().max_by_key(|worker| work(worker))?;

@@ -484,6 +484,7 @@ impl MediaThread {
     /// Runs one tick of every session of a phase, then wakes their agents; returns how many there are.
     fn run_phase(&mut self, phase: usize) -> usize {
         let count = self.sessions_in(phase);
+        let spills = self.phase_work.spills(phase, count);
         self.desk.strangers_left = RTP_STRANGERS_PER_PHASE_MAX;
         for at in (0..count + TURNS_AHEAD).rev() {
             self.fetch_ahead(phase, at);
@@ -513,6 +514,9 @@ impl MediaThread {
             self.hurry(id, earlier);
             if let Some(waits) = &waits {
                 self.follow(id, waits);
+            }
+            if spills {
+                self.make_room(id);
             }
         }
         self.desk.sleepers.wake();
@@ -1098,6 +1102,26 @@ mod tests {
         }
         run(&mut thread, 2);
         assert_eq!(thread.phases[2], [0], "it stays where it is");
+    }
+
+    #[test]
+    fn sessions_leave_a_phase_that_has_too_much_to_do_until_it_has_not() {
+        let (mut thread, _calls) = thread_with(6, 22_230..=22_241);
+        assert_eq!(thread.phases.each_ref().map(Vec::len), [6, 0, 0, 0]);
+        let run = |thread: &mut MediaThread| {
+            let due = Moment::from_millis(100_000);
+            (thread.desk.now, thread.desk.due) = (due, due);
+            thread.run_phase(0);
+            thread.phases.each_ref().map(Vec::len)
+        };
+        thread.phase_work.ran(0, Duration::from_micros(3_900), 6);
+        assert_eq!(run(&mut thread), [6, 0, 0, 0], "it is over in time");
+        // As if each took 900 us from now on: four of them fit.
+        (0..100).for_each(|_| thread.phase_work.ran(0, Duration::from_micros(5_400), 6));
+        thread.phases[1] = vec![9; 4];
+        thread.phases[3] = vec![9; 1];
+        assert_eq!(run(&mut thread), [4, 4, 2, 1], "to those with the least work");
+        assert_eq!(run(&mut thread), [4, 4, 2, 1], "and no more than have to");
     }
 
     #[test]

@@ -23,6 +23,9 @@ const LEFT_OUT_MAX: f64 = 1.0 / 3.0;
 /// Time over which that share goes, in seconds: a single stop of less than 0.8 s refuses nobody.
 const LEFT_OUT_OVER_S: f64 = 2.0;
 
+/// Time over which goes what a thread has to do, in seconds.
+const WORK_OVER_S: f64 = 0.3;
+
 /// Averaged lateness of a phase above which no session moves here: it would come from its time to a later one.
 const LATENESS_TO_MOVE_MAX: Duration = PHASE;
 
@@ -36,9 +39,10 @@ pub(crate) struct Gauges {
     lateness_nanos: AtomicU64,
     late_phases: AtomicU64,
     skipped_ticks: AtomicU64,
-    /// Share of the time that was left out, as the bits of a number, as it was at the moment below.
-    left_out: AtomicU64,
-    left_out_nanos: AtomicU64,
+    /// Share of the time that was left out.
+    left_out: Fading,
+    /// Processor time, in seconds.
+    recent_work: Fading,
     ticks: AtomicU64,
     work_nanos: AtomicU64,
     faults: AtomicU64,
@@ -121,9 +125,11 @@ impl Gauges {
         self.commands_dropped.load(Ordering::Relaxed)
     }
 
-    /// Processor time of a phase, averaged.
-    pub(crate) fn phase_work(&self) -> Duration {
-        Duration::from_nanos(self.phase_work_nanos.load(Ordering::Relaxed))
+    /// Processor time of a quarter of a period, averaged: as much in few phases as in all, if it is the same in each
+    /// period.
+    pub(crate) fn mean_work(&self) -> Duration {
+        let share = self.recent_work.at(self.last_beat(), WORK_OVER_S) / WORK_OVER_S;
+        Duration::try_from_secs_f64(share * PHASE.as_secs_f64()).unwrap_or_default()
     }
 
     /// Whether it comes late to what it has, however little that is.
@@ -140,9 +146,7 @@ impl Gauges {
 
     /// Share of the time up to the last beat for which nothing was sent, the latest counting most.
     fn left_out(&self) -> f64 {
-        let share = f64::from_bits(self.left_out.load(Ordering::Relaxed));
-        let at = self.left_out_nanos.load(Ordering::Relaxed);
-        share * fading(self.last_beat().since(Moment::from_nanos(at)))
+        self.left_out.at(self.last_beat(), LEFT_OUT_OVER_S)
     }
 
     pub(crate) fn add_to(&self, load: &mut MediaLoad) {
@@ -159,6 +163,7 @@ impl Gauges {
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
         average(&self.phase_work_nanos, nanos(work));
         average(&self.lateness_nanos, nanos(late));
+        self.recent_work.add(self.last_beat(), WORK_OVER_S, work.as_secs_f64());
         self.work_nanos.fetch_add(nanos(work), Ordering::Relaxed);
         self.ticks.fetch_add(sessions as u64, Ordering::Relaxed);
         if late > PHASE {
@@ -170,15 +175,37 @@ impl Gauges {
     pub(super) fn skipped(&self, ticks: u64) {
         self.skipped_ticks.fetch_add(ticks, Ordering::Relaxed);
         let over = TICK.saturating_mul(u32::try_from(ticks).unwrap_or(u32::MAX));
-        let share = self.left_out() + 1.0 - fading(over);
-        self.left_out.store(share.to_bits(), Ordering::Relaxed);
-        self.left_out_nanos.store(self.beat_nanos.load(Ordering::Relaxed), Ordering::Relaxed);
+        let share = 1.0 - fading(over, LEFT_OUT_OVER_S);
+        self.left_out.add(self.last_beat(), LEFT_OUT_OVER_S, share);
     }
 }
 
-/// What is left of a share after such a time in which nothing was left out.
-fn fading(over: Duration) -> f64 {
-    (-over.as_secs_f64() / LEFT_OUT_OVER_S).exp()
+/// A sum that fades, written by the thread alone: the latest counts most.
+#[derive(Debug, Default)]
+struct Fading {
+    /// The bits of a number, as it was at the moment below.
+    sum: AtomicU64,
+    at_nanos: AtomicU64,
+}
+
+impl Fading {
+    /// What it is now, where it fades over so many seconds.
+    fn at(&self, now: Moment, over_s: f64) -> f64 {
+        let at = Moment::from_nanos(self.at_nanos.load(Ordering::Relaxed));
+        f64::from_bits(self.sum.load(Ordering::Relaxed)) * fading(now.since(at), over_s)
+    }
+
+    /// It is so much more now.
+    fn add(&self, now: Moment, over_s: f64, more: f64) {
+        let sum = self.at(now, over_s) + more;
+        self.sum.store(sum.to_bits(), Ordering::Relaxed);
+        self.at_nanos.store(now.as_nanos(), Ordering::Relaxed);
+    }
+}
+
+/// What is left of a sum after such a time in which nothing was added, where it fades over so many seconds.
+fn fading(after: Duration, over_s: f64) -> f64 {
+    (-after.as_secs_f64() / over_s).exp()
 }
 
 /// Moves an average over about the last 64 values, a third of a second of phases.
@@ -318,6 +345,31 @@ mod tests {
                 gauges.phase_ran(Duration::from_micros(50), Duration::from_millis(late_ms), 1);
             }
             assert_eq!((gauges.is_late(), gauges.is_overloaded()), (is_late, false));
+        }
+    }
+
+    #[test]
+    fn a_thread_has_as_much_to_do_in_two_phases_as_in_four() {
+        let busy = |micros: [u64; 4]| {
+            let (gauges, mut now) = (Gauges::new(Moment::START), Moment::START);
+            for _ in 0..100 {
+                for work in micros {
+                    now += PHASE;
+                    gauges.beat(now);
+                    // Who has nothing to do in a phase does not run it.
+                    if work > 0 {
+                        gauges.phase_ran(Duration::from_micros(work), Duration::ZERO, 1);
+                    }
+                }
+            }
+            (gauges, now)
+        };
+        for micros in [[1_000; 4], [2_000, 0, 2_000, 0], [0, 2_000, 2_000, 0], [4_000, 0, 0, 0]] {
+            let (gauges, now) = busy(micros);
+            let mean = gauges.mean_work().as_micros();
+            assert!((930..=1_070).contains(&mean), "{micros:?}: {mean}");
+            gauges.beat(now + Duration::from_secs(3));
+            assert!(gauges.mean_work() < Duration::from_micros(1), "its calls are over");
         }
     }
 

@@ -34,7 +34,24 @@ impl MediaThread {
             self.phase_work.work(phase, self.sessions_in(phase))
         };
         let Some(earlier) = waits.best(may, work) else { return };
-        let to = phase_before(from, earlier);
+        self.move_unheard(id, (from, phase_before(from, earlier)));
+    }
+
+    /// Lets a session whose tick just ran leave its phase, where that has too much to do, for the one with the least work,
+    /// unless that is crowded. As long as that would be heard it stays.
+    pub(super) fn make_room(&mut self, id: MediaId) {
+        let Some(Some(hosted)) = self.slots.get(usize::from(id.index)) else { return };
+        let from = hosted.phase;
+        let work = |phase: &usize| self.phase_work.work(*phase, self.sessions_in(*phase));
+        let others = (0..PHASES).filter(|phase| *phase != from);
+        let Some(to) = others.min_by_key(work) else { return };
+        if self.phase_work.spills(from, self.sessions_in(from)) && !self.is_crowded(to) {
+            self.move_unheard(id, (from, to));
+        }
+    }
+
+    /// Puts a session whose tick just ran `from` one phase `to` another, unless that would be heard.
+    fn move_unheard(&mut self, id: MediaId, (from, to): (usize, usize)) {
         let mut bears = false;
         self.with(id, |hosted, desk| bears = hosted.session.bears_phase(desk.due, (from, to)));
         if !bears || !self.put(id, to) {

@@ -13,6 +13,10 @@ const WORK_FILL: Duration = Duration::from_millis(1);
 /// Work of a phase from which no session moves there: with more it would not be over when the next one is due.
 const WORK_FULL: Duration = Duration::from_micros(3_500);
 
+/// Work of a phase from which sessions leave it, where another has less: most would have their tick late. More than the one
+/// above, so that none goes to and fro.
+const WORK_SPILLS: Duration = Duration::from_millis(4);
+
 /// Of so many runs of a phase the last one counts as one part.
 const RUNS: u32 = 8;
 
@@ -46,6 +50,11 @@ impl PhaseWork {
     /// Whether a phase with so many sessions has so much to do that no more may move there.
     pub(super) fn is_full(&self, phase: usize, sessions: usize) -> bool {
         self.work(phase, sessions) >= nanos(WORK_FULL)
+    }
+
+    /// Whether a phase with so many sessions has so much to do that some had better leave it.
+    pub(super) fn spills(&self, phase: usize, sessions: usize) -> bool {
+        self.work(phase, sessions) >= nanos(WORK_SPILLS)
     }
 
     /// What a phase with so many sessions takes, in ns.
