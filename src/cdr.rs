@@ -224,7 +224,7 @@ impl CallRecord {
             | CallEvent::AgentAwaited(_)
             | CallEvent::TranscriptAdded { .. }
             | CallEvent::AnswerAsked(AskOutcome::Kept | AskOutcome::Failed(_), _)
-            | CallEvent::Talk(_)
+            | CallEvent::Talk(..)
             | CallEvent::AudioTrouble(..)
             | CallEvent::KeysSent { .. }
             | CallEvent::Sent { .. }

@@ -223,8 +223,8 @@ pub enum CallEvent {
         /// The greatest.
         last: u32,
     },
-    /// Something happened between the caller and its agent.
-    Talk(Talk),
+    /// Something happened between the peer of a leg, whose clock it has, and the agent.
+    Talk(LegSide, Talk),
     /// Somebody is not heard on a leg, or is again.
     AudioTrouble(LegSide, TroubleTold),
     /// The call has these variables.
@@ -428,7 +428,7 @@ impl CallEvent {
             Self::AnswerAsked(..) => "answer_asked",
             Self::Recording(_, step) => step.event_name(),
             Self::TranscriptAdded { .. } => "transcript_added",
-            Self::Talk(talk) => talk.name(),
+            Self::Talk(_, talk) => talk.name(),
             Self::AudioTrouble(..) => "audio_trouble",
             Self::VariablesSet(_) => "variables_set",
             Self::Digit(_) => "digit",
@@ -475,12 +475,12 @@ impl CallEvent {
             | Self::ReofferRefused { .. }
             | Self::Replaced(_)
             | Self::PeerReason { .. }
-            | Self::Talk(Talk::Turn(_) | Talk::BargeIn { .. } | Talk::Underrun { .. })
+            | Self::Talk(_, Talk::Turn(_) | Talk::BargeIn { .. } | Talk::Underrun { .. })
             | Self::LegMedia(..)
             | Self::Media(_) => true,
             // The first of these is what makes the call ring.
             Self::Progressed { side: LegSide::Near, .. }
-            | Self::Talk(Talk::Answerer(_))
+            | Self::Talk(_, Talk::Answerer(_))
             | Self::AudioTrouble(..)
             | Self::Arrived(_)
             | Self::Ringing
@@ -531,7 +531,7 @@ mod tests {
 
     #[test]
     fn what_a_call_out_hears_is_told_at_once_and_the_turns_of_a_talk_are_not() {
-        let is_inside = |talk| CallEvent::Talk(talk).is_inside();
+        let is_inside = |talk| CallEvent::Talk(LegSide::Near, talk).is_inside();
         assert!(!is_inside(Talk::Answerer(AnswererEvent::GreetingOver { at_ms: 9, beeped: true })));
         assert!(is_inside(Talk::Underrun { at_ms: 40, ms: 20, node_late: false }));
     }

@@ -44,7 +44,7 @@ pub(super) fn count(now: Moment, before: &CallRecord, event: &CallEvent) {
         CallEvent::Ended { cause, duration, .. } => {
             count_ended(*cause, stages.answered.map(|_| *duration));
         }
-        CallEvent::Talk(talk) => count_talk(*talk),
+        CallEvent::Talk(_, talk) => count_talk(*talk),
         CallEvent::AudioTrouble(_, told) => count_trouble(*told),
         // Strangers' messages are counted where they are turned away.
         CallEvent::Ignored(_)

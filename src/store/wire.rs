@@ -397,7 +397,7 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         CallEvent::AnswerAsked(outcome, variables) => asked_detail(*outcome, variables),
         CallEvent::Recording(id, step) => recording_detail(*id, step),
         CallEvent::TranscriptAdded { first, last } => json!({"first": first, "last": last}),
-        CallEvent::Talk(talk) => talk_detail(*talk),
+        CallEvent::Talk(side, talk) => talk_detail(*side, *talk),
         CallEvent::AudioTrouble(side, told) => trouble_detail(*side, *told),
         // What these carry is in the record.
         CallEvent::Arrived(_)
@@ -450,19 +450,27 @@ fn leg_media_detail(side: LegSide, figures: &MediaFigures) -> Value {
     })
 }
 
-fn talk_detail(talk: Talk) -> Value {
+fn talk_detail(side: LegSide, talk: Talk) -> Value {
+    let leg = side.as_str();
     match talk {
         Talk::Turn(turn) => json!({
+            "leg": leg,
             "stopped_ms": turn.stopped_ms,
             "first_byte_ms": turn.first_byte_ms,
             "spoken_ms": turn.spoken_ms,
         }),
-        Talk::BargeIn { at_ms, heard_ms, outcome } => {
-            json!({"at_ms": at_ms, "heard_ms": heard_ms, "outcome": outcome.as_str()})
-        }
-        Talk::Underrun { at_ms, ms, node_late } => {
-            json!({"at_ms": at_ms, "ms": ms, "late": if node_late { "node" } else { "agent" }})
-        }
+        Talk::BargeIn { at_ms, heard_ms, outcome } => json!({
+            "leg": leg,
+            "at_ms": at_ms,
+            "heard_ms": heard_ms,
+            "outcome": outcome.as_str(),
+        }),
+        Talk::Underrun { at_ms, ms, node_late } => json!({
+            "leg": leg,
+            "at_ms": at_ms,
+            "ms": ms,
+            "late": if node_late { "node" } else { "agent" },
+        }),
         Talk::Answerer(event) => answerer_detail(event),
     }
 }
@@ -540,6 +548,8 @@ mod tests {
     use super::*;
     use crate::cdr::CallLog;
     use crate::types::id::CallId;
+    use crate::types::talk::BargeInOutcome;
+    use crate::types::talk::Turn;
     use std::time::Duration;
 
     fn open() -> CallLog {
@@ -629,6 +639,20 @@ mod tests {
             write_detail(&event, &mut text);
             let written: Value = serde_json::from_slice(text.as_bytes()).unwrap();
             assert_eq!(written, detail_of(&event).unwrap_or(json!({})), "{event:?}");
+        }
+    }
+
+    #[test]
+    fn what_happens_in_a_talk_says_on_which_leg_for_each_has_a_clock_of_its_own() {
+        for (side, leg) in [(LegSide::Near, "near"), (LegSide::Far, "far")] {
+            for talk in [
+                Talk::Turn(Turn { stopped_ms: 1, first_byte_ms: 2, spoken_ms: 3 }),
+                Talk::BargeIn { at_ms: 1, heard_ms: 2, outcome: BargeInOutcome::Told },
+                Talk::Underrun { at_ms: 1, ms: 2, node_late: false },
+            ] {
+                let told = detail_of(&CallEvent::Talk(side, talk)).unwrap();
+                assert_eq!(told["leg"], leg, "{talk:?}");
+            }
         }
     }
 

@@ -235,7 +235,7 @@ fn of_audio() -> Vec<CallEvent> {
     all.extend(answerers.map(|answerer| {
         Talk::Answerer(AnswererEvent::Seems { at_ms, answerer, percent: 90, is_final: false })
     }));
-    let mut all: Vec<_> = all.into_iter().map(CallEvent::Talk).collect();
+    let mut all: Vec<_> = all.into_iter().map(|talk| CallEvent::Talk(LegSide::Far, talk)).collect();
     all.extend(AudioTrouble::ALL.map(|what| {
         CallEvent::AudioTrouble(LegSide::Near, TroubleTold { what, for_ms: 20, is_over: true })
     }));

@@ -9,6 +9,7 @@ use crate::carrier::answer;
 use crate::carrier::hear_bye;
 use crate::phone::PATIENCE;
 use crate::phone::Phone;
+use crate::postgres;
 use crate::rtp::Stream;
 use crate::transfers::talking;
 use crate::transfers::transfer;
@@ -122,6 +123,12 @@ async fn an_agent_is_interrupted_by_whom_it_consults_and_by_its_caller_when_it_i
     phone.hang_up().await;
     node.record(&phone.call_id).await;
     assert!(node.metric("barge_ins_total{outcome=\"interrupted\"}").await >= 3);
+    let legs = "SELECT string_agg(detail->>'leg', ' ' ORDER BY seq) FROM call_events \
+                WHERE name = 'barge_in'";
+    let legs = postgres::text(&node.database(), legs).await;
+    let mut legs: Vec<_> = legs.split(' ').collect();
+    legs.dedup();
+    assert_eq!(legs, ["near", "far", "near"], "each with a clock of its own");
 }
 
 #[tokio::test]

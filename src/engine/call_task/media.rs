@@ -156,7 +156,7 @@ impl Task {
             }
             Some(MediaEvent::Played { clip }) => Some(Input::Media(side, MediaInput::Played(clip))),
             Some(MediaEvent::Talk(talk)) => {
-                self.note(CallEvent::Talk(talk));
+                self.note(CallEvent::Talk(side, talk));
                 None
             }
             Some(MediaEvent::Trouble(trouble)) => {

@@ -73,7 +73,7 @@ impl CallSpans {
             CallEvent::LegAnswered { side, .. } => self.leg_answered(*side, at),
             CallEvent::LegFailed { side, cause, .. } => self.leg_failed(*side, *cause, at),
             CallEvent::Ringing
-            | CallEvent::Talk(_)
+            | CallEvent::Talk(..)
             | CallEvent::AudioTrouble(..)
             | CallEvent::Progressed { .. }
             | CallEvent::FirstMedia
