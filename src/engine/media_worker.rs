@@ -417,6 +417,13 @@ impl MediaThread {
         };
         hosted.phase = phase;
         let id = hosted.place.id();
+        self.take_in(hosted);
+        self.catch_up(id, missed);
+    }
+
+    /// Puts a session into its place and its phase.
+    fn take_in(&mut self, mut hosted: Box<Hosted>) {
+        let id = hosted.place.id();
         let index = id.index;
         hosted.events.is_with(id.thread);
         if let Some(luggage) = hosted.luggage.take() {
@@ -432,7 +439,6 @@ impl MediaThread {
             left_over.session.give_back(&mut self.desk.out);
             self.discard(Garbage::Session(left_over));
         }
-        self.catch_up(id, missed);
     }
 
     fn close(&mut self, id: MediaId, reply: oneshot::Sender<Box<Hosted>>) {

@@ -83,14 +83,14 @@ impl MediaThread {
                     *slot = Some(Moved { id, to: Arc::clone(to), there });
                 }
             }
-            // It stays: the other thread does not read its commands.
+            // It stays, in its phase: the other thread does not read its commands.
             Err(Command::Open(mut hosted)) => {
                 if let Some(mut place) = hosted.before.take() {
                     place.stays();
                     let unused = std::mem::replace(&mut hosted.place, place);
                     self.discard(Garbage::Place(unused));
                 }
-                self.open(hosted);
+                self.take_in(hosted);
             }
             Err(other) => self.discard(Garbage::Command(other)),
         }
@@ -552,8 +552,11 @@ mod tests {
         while other.commands.push(Command::StartPlayout(pair.id)).is_ok() {}
         pair.move_over();
         let [one, _] = &mut pair.threads;
+        one.hurry(pair.id, 2);
         one.desk.now += Duration::from_millis(5);
         one.command();
+        let phases = one.phases.each_ref().map(Vec::len);
+        assert_eq!(phases, [0, 0, 1, 0], "its peer hears no gap");
         assert_eq!(pair.taken(), [1, 0], "it stays where it is heard");
         while pair.threads[0].worker.garbage.pop().is_some() {}
         assert_eq!((pair.threads[0].worker.sessions(), other.sessions()), (1, 0));
