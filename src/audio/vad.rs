@@ -223,14 +223,20 @@ impl Vad {
         }
     }
 
-    /// Gives its model back to `models`, of which it has it: before a time in which it hears nothing, and before it goes to
-    /// where there are others.
+    /// Gives its model back to `models`, of which it has it: before it goes to where there are others, and hears on.
     pub fn give_back_model(&mut self, models: &mut VoiceModels) {
         if let Some(model) = self.model.take() {
             models.take_back(model);
             // The next one has not heard the frame before.
             self.has_gap = true;
         }
+    }
+
+    /// The same before a time in which it hears nothing: nor is the next model to hear what still waited for this one, as if
+    /// it came right before what it hears.
+    pub fn stop_hearing(&mut self, models: &mut VoiceModels) {
+        self.give_back_model(models);
+        (self.waiting_samples, self.last_sample) = (0, 0);
     }
 
     /// For how long what is still taken for speech has had no voice, in ms.
@@ -282,9 +288,7 @@ impl Vad {
         }
         self.unasked = if asked || speech { 0 } else { self.unasked.saturating_add(1) };
         if self.unasked >= KEPT_FRAMES {
-            self.give_back_model(models);
-            // Nor is the next one to hear what still waited for this one, as if it came right before what it hears.
-            (self.waiting_samples, self.last_sample) = (0, 0);
+            self.stop_hearing(models);
         }
         speech
     }
@@ -573,6 +577,23 @@ mod tests {
             let first = hear();
             assert!(frames > 3 || first.1 > 0, "something of {frames} is left");
             assert_eq!(hear(), first, "{frames}");
+        }
+    }
+
+    #[test]
+    fn behind_a_time_in_which_nothing_is_heard_nothing_of_the_time_before_waits() {
+        let mut random = Random::from_seed(16);
+        for frames in 1..=3 {
+            let (mut vad, mut models) = (Vad::new(), VoiceModels::with_room_for(1));
+            for _ in 0..100 {
+                vad.push(&[0; FRAME_SAMPLES], &mut models);
+            }
+            for _ in 0..frames {
+                vad.push(&noise(&mut random, 9_000), &mut models);
+            }
+            assert!(vad.waiting_samples > 0, "something of {frames} is left");
+            vad.stop_hearing(&mut models);
+            assert_eq!((models.lent(), vad.waiting_samples, vad.last_sample), (0, 0, 0));
         }
     }
 

@@ -90,6 +90,11 @@ impl Listener {
         self.speech.give_back_model(models);
     }
 
+    /// The same before a time in which [nothing is heard](crate::audio::vad::Vad::stop_hearing).
+    pub fn stop_hearing(&mut self, models: &mut VoiceModels) {
+        self.speech.stop_hearing(models);
+    }
+
     /// Whether the caller speaks.
     #[must_use]
     pub const fn caller_speaks(&self) -> bool {

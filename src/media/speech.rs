@@ -123,6 +123,11 @@ impl Speech {
         self.vad.give_back_model(models);
     }
 
+    /// The same before a time in which [nothing is heard](Vad::stop_hearing).
+    pub fn stop_hearing(&mut self, models: &mut VoiceModels) {
+        self.vad.stop_hearing(models);
+    }
+
     /// Since when the caller speaks, in ms of the session; `None`: it does not.
     #[must_use]
     pub const fn since_ms(&self) -> Option<u64> {

@@ -129,7 +129,7 @@ impl MediaSession {
         let hears = self.bridged.is_none() && self.counters.first_packet_ms.is_some();
         let Some(listener) = &mut self.ears.listener else { return };
         if !hears {
-            return listener.give_back_model(out.models());
+            return listener.stop_hearing(out.models());
         }
         let agent = AgentDoes {
             queued: self.playout.queued_ms() > 0,
