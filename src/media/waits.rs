@@ -21,7 +21,8 @@ const LATE_MAX: usize = 2;
 const SPAN: Duration = Duration::from_secs(4);
 /// Fewer packets tell nothing: it is looked at more of them.
 const SPAN_PACKETS_MIN: u64 = 50;
-/// For so long after a move nothing is looked at: no session moves more often than every 10 s.
+/// For so long after a move nothing is looked at: behind the first one, which comes before, no session follows its packets
+/// more often than every 10 s.
 const REST: Duration = Duration::from_secs(6);
 /// A phase is better where packets would wait less by more than this, in µs: half of what the next phase makes to a peer
 /// that sends evenly, and four times what chance makes to one whose packets may come at any time.

@@ -168,11 +168,8 @@ impl MediaSession {
             return SILENCE;
         }
         match mixed {
-            Some(Sound::Wide(wide)) => {
-                let of_agent = self.playout.end().law();
-                let (law, own) = self.narrowed(of_agent, &ulaw);
-                self.give((law, &own), Some(&wide));
-            }
+            // Only an agent of 16 kHz is given that: what is at 8 kHz is not heard.
+            Some(Sound::Wide(wide)) => self.give((Law::Mu, &ulaw), Some(&wide)),
             Some(Sound::Law(law, own)) => self.give((law, &own), None),
             None => self.give((Law::Mu, &SILENCE), None),
         }
