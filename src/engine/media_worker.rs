@@ -1111,6 +1111,30 @@ mod tests {
     }
 
     #[test]
+    fn of_two_phases_that_are_as_good_a_session_goes_to_the_one_with_less_work() {
+        let due = Moment::from_millis(100_000);
+        for (busy, idle, ports) in [(3, 1, 22_250..=22_251), (1, 3, 22_252..=22_253)] {
+            let (mut thread, _calls) = thread_with(1, ports);
+            // Half of the packets would be found by a tick that is three phases earlier, and all by one that is one earlier.
+            let mut waits = Waits::for_test(due, Duration::from_millis(19));
+            for before in 1..=250 {
+                let read = due - TICK * before;
+                waits.note(read - Duration::from_millis(9), read);
+            }
+            thread.slots[0].as_mut().expect("a session").waits = waits;
+            // Fewer, of which each is more work.
+            thread.phases[busy] = vec![9; 10];
+            thread.phase_work.ran(busy, Duration::from_millis(2), 10);
+            thread.phases[idle].extend([9; 20]);
+            thread.phase_work.ran(idle, Duration::from_micros(200), 20);
+            (thread.desk.now, thread.desk.due) = (due, due);
+            thread.run_phase(0);
+            let sessions = [busy, idle].map(|phase| thread.phases[phase].len());
+            assert_eq!(sessions, [10, 21], "{busy}");
+        }
+    }
+
+    #[test]
     fn sessions_leave_a_phase_that_has_too_much_to_do_until_it_has_not() {
         let (mut thread, _calls) = thread_with(6, 22_230..=22_241);
         assert_eq!(thread.phases.each_ref().map(Vec::len), [6, 0, 0, 0]);

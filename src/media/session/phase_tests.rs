@@ -17,6 +17,7 @@ use crate::media::output::Port;
 use crate::media::pace::PHASE;
 use crate::media::pace::PHASES;
 use crate::media::pace::TICK;
+use crate::media::setup::MediaSetup;
 use crate::media::waits::Waits;
 use crate::sdp::MediaPlan;
 use crate::types::codec::Codec;
@@ -201,6 +202,20 @@ fn a_tick_comes_no_earlier_than_what_is_heard_bears() {
     assert_eq!(scene.session.statistics().concealed, 0);
     talk(&mut scene, 0xff, 50);
     assert!(bears(&scene, (3, 0)));
+}
+
+#[test]
+fn behind_a_move_no_frame_is_left_out_for_how_long_packets_waited_before() {
+    let setup = MediaSetup { playout_held: false, ..MediaSetup::new(Some(plan()), 1) };
+    let mut scene = Scene::with(MediaSetup { jitter_depth_ms: 100, ..setup });
+    let mut talker = Talker::new(PEER, 7);
+    let is_too_long = (0..200).any(|_| {
+        scene.talk(&mut talker, 1);
+        scene.session.jitter.wants_less()
+    });
+    assert!(is_too_long, "what is said comes evenly");
+    scene.session.beat_moved();
+    assert!(!scene.session.jitter.wants_less());
 }
 
 #[test]
