@@ -223,6 +223,12 @@ impl JitterBuffer {
         self.size.target_ms()
     }
 
+    /// How long they do wait, from their arrival until they are played, in ms.
+    #[must_use]
+    pub fn waited_ms(&self) -> u16 {
+        self.size.waited_ms()
+    }
+
     /// Forgets the stream; the next packet begins one. For a new media plan or source.
     pub fn reset(&mut self, payloads: &mut Payloads) {
         self.clear(payloads);

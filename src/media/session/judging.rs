@@ -246,7 +246,7 @@ impl MediaSession {
         let packet_ms = packet_us as f32 / 1_000.0;
         // Of what was to be heard: what came in a hold was not.
         let percent = |count| quality::loss_percent(spread.packets.into(), count, 0);
-        let end_delay_ms = packet_us / 1_000 + u32::from(self.jitter.target_ms());
+        let end_delay_ms = packet_us / 1_000 + u32::from(self.jitter.waited_ms());
         let round_trip = self.sender.feedback().round_trip;
         let round_trip_ms = round_trip.map(|time| time.as_secs_f32() * 1_000.0);
         let heard = jitter.played_samples > 0;

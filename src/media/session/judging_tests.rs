@@ -17,6 +17,7 @@ use crate::rtp::voip_block::VoipMetrics;
 use crate::types::quality::AudioTrouble;
 use crate::types::quality::TroubleTold;
 use crate::types::quality::WayQuality;
+use std::time::Duration;
 
 /// µ-law of a quiet line, and of somebody who speaks.
 const HUSHED: [u8; 160] = [0xfe; 160];
@@ -168,6 +169,27 @@ fn quality_of_a_conversation_needs_the_round_trip() {
     assert!(after.round_trip_ms > Some(900.0), "{after:?}");
     assert!(after.mos_cq < Some(3.0) && after.rating < Some(60.0), "{after:?}");
     assert!(after.mos_lq > Some(4.3), "{after:?}");
+}
+
+#[test]
+fn what_our_end_adds_to_the_delay_is_how_long_packets_wait_until_they_are_played() {
+    let added = |early_ms: u64| {
+        let (mut scene, mut talker) = (Scene::new(plan()), Talker::new(PEER, 7));
+        for _ in 0..300 {
+            let bytes = talker.audio(&SPEAKS);
+            let (at, source) = (scene.now + Duration::from_millis(20 - early_ms), talker.source);
+            let datagram = Received { port: Port::Rtp, source, bytes: &bytes };
+            scene.session.receive(at, &datagram, &mut scene.out);
+            scene.tick();
+        }
+        let inward = scene.session.statistics().quality.inward;
+        assert_eq!(inward.buffer_ms, 20, "needed is little");
+        inward.end_delay_ms
+    };
+    // A packet of 20 ms, two frames that it began with, and the time until the tick.
+    let [at_a_tick, before_one] = [0, 15].map(added);
+    assert!((57..=63).contains(&at_a_tick), "{at_a_tick}");
+    assert!((72..=78).contains(&before_one), "{before_one}");
 }
 
 #[test]

@@ -29,6 +29,11 @@ const CUT_TICKS: u32 = 15;
 const STALL_US: i64 = 100_000;
 /// Microseconds of a sample.
 const SAMPLE_US: i64 = 125;
+/// A longer wait is told as this, in µs.
+const WAITED_US_MAX: i64 = 500_000;
+/// Parts of a ms in which the mean wait is kept, and of so many ticks the last one counts as one part.
+const WAITED_PARTS: i64 = 128;
+const WAITED_TICKS: u16 = 64;
 
 /// What becomes of the delay in a tick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,6 +51,8 @@ pub(super) enum Change {
 pub(super) struct Size {
     estimate: DelayEstimate,
     start_ms: u16,
+    /// How long packets wait on the mean of the last second or so; 0: nothing is known yet.
+    waited: u16,
     /// The shortest wait in this window, and the least audio that was there, in µs.
     least: (i64, i64),
     window: u32,
@@ -65,6 +72,7 @@ impl Size {
         Self {
             estimate: DelayEstimate::default(),
             start_ms: start_ms.min(DELAY_MS_MAX),
+            waited: 0,
             least: NOTHING_SEEN,
             window: 0,
             surplus: 0,
@@ -77,6 +85,7 @@ impl Size {
     /// Another stream begins, or the clock of this one jumped.
     pub(super) fn begin(&mut self) {
         self.estimate.begin();
+        self.waited = 0;
         self.forget();
         self.begins = [0; 2];
     }
@@ -113,7 +122,22 @@ impl Size {
         needed.map_or(self.start_ms, |needed| needed.clamp(DELAY_MS_MIN, DELAY_MS_MAX))
     }
 
-    /// The same for a stream that begins, in whole frames, so that its packets begin where frames do.
+    /// How long packets wait from their arrival until they are needed, the time until the next tick with it, in ms. As long as
+    /// nothing is known: what is aimed at.
+    pub(super) fn waited_ms(&self) -> u16 {
+        if self.waited == 0 { self.target_ms() } else { self.waited / WAITED_PARTS as u16 }
+    }
+
+    fn note_wait(&mut self, wait_us: i64) {
+        let wait = wait_us.clamp(0, WAITED_US_MAX) * WAITED_PARTS / 1_000;
+        let wait = u16::try_from(wait).unwrap_or(u16::MAX).max(1);
+        self.waited = match self.waited {
+            0 => wait,
+            mean => mean - mean / WAITED_TICKS + wait / WAITED_TICKS,
+        };
+    }
+
+    /// What is aimed at for a stream that begins, in whole frames, so that its packets begin where frames do.
     pub(super) fn first_samples(&self) -> u32 {
         u32::from(self.target_ms()).div_ceil(20) * 160
     }
@@ -143,6 +167,7 @@ impl Size {
         let there = i64::from(buffered) * SAMPLE_US;
         // While nothing is known of the way, what is there says it.
         let wait = self.wait_us(now, clock).unwrap_or(there - FRAME_US);
+        self.note_wait(wait);
         let target = self.target_us();
         if wait.min(there - FRAME_US) > target + STALL_US {
             self.forget();
