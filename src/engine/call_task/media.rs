@@ -431,6 +431,7 @@ impl Task {
         slot.agent_end = None;
         let figures = match slot.open.take() {
             Some((media, mut events)) => {
+                self.keep_voice(side, media);
                 let figures = self.switch.media.close(media).await.figures();
                 // Keys alone still matter: the last one is often why the call ends.
                 while let Some(event) = events.try_recv() {
@@ -446,6 +447,19 @@ impl Task {
             self.end_recordings().await;
         }
         self.own.push_back(Input::Media(side, MediaInput::Closed(figures)));
+    }
+
+    /// Keeps whoever speaks to a session of a far leg that closes: it waits for the next one, and has not ended with this.
+    fn keep_voice(&mut self, side: LegSide, media: MediaId) {
+        if side == LegSide::Near || self.voice.as_ref().is_none_or(|it| it.heard_by != Some(media)) {
+            return;
+        }
+        let (media_end, agent_end) = self.voice_link_to(side);
+        if let Some(voice) = &mut self.voice {
+            voice.heard_by = None;
+            voice.speaker.relink(agent_end);
+            voice.unheard = Some(Box::new(media_end));
+        }
     }
 
     /// Lets audio go one way and no other.
@@ -511,6 +525,7 @@ impl Task {
         let before = voice.heard_by.replace(media);
         // The agent lets go of its link before anybody closes the other end: that would end it.
         voice.speaker.relink(agent_end);
+        voice.unheard = None;
         let listener = self.listener_of_voice(self.is_announcing());
         self.switch.media.attach(media, media_end);
         self.switch.media.listen(media, listener);

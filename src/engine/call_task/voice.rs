@@ -2,6 +2,7 @@
 
 use crate::agent::builtin::announce::Announcement;
 use crate::audio::link::AgentEnd;
+use crate::audio::link::MediaEnd;
 use crate::audio::link::short_link;
 use crate::call::event::AgentWish;
 use crate::call::event::CallEvent;
@@ -54,6 +55,8 @@ pub(super) struct Voice {
     pub(super) is_outside: bool,
     /// The session whose peer hears it.
     pub(super) heard_by: Option<MediaId>,
+    /// The other end of its link while none does.
+    pub(super) unheard: Option<Box<MediaEnd>>,
 }
 
 /// Whom the call has hold of.
@@ -341,7 +344,8 @@ impl Task {
             self.start_speaker(end)
         };
         let is_outside = !is_fallback && self.route.profile.agent.kind.is_outside();
-        let voice = Voice { speaker, events, is_fallback, is_outside, heard_by };
+        let unheard = None;
+        let voice = Voice { speaker, events, is_fallback, is_outside, heard_by, unheard };
         if let Some(before) = self.voice.replace(voice) {
             self.let_go(before);
         }
