@@ -451,7 +451,8 @@ impl Task {
 
     /// Keeps whoever speaks to a session of a far leg that closes: it waits for the next one, and has not ended with this.
     fn keep_voice(&mut self, side: LegSide, media: MediaId) {
-        if side == LegSide::Near || self.voice.as_ref().is_none_or(|it| it.heard_by != Some(media)) {
+        if side == LegSide::Near || self.voice.as_ref().is_none_or(|it| it.heard_by != Some(media))
+        {
             return;
         }
         let (media_end, agent_end) = self.voice_link_to(side);
