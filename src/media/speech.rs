@@ -35,6 +35,10 @@ const RUN_FRAMES_MAX: u64 = 6;
 /// Frames after which something can stand out from what goes on: 200 ms.
 const AROUND_FRAMES: u32 = 10;
 
+/// Frames in which it may turn out that what was heard at first does not go on all the time: 10 s. Somebody who speaks when
+/// it is first listened to would not stand out for seconds afterwards.
+const OPENING_FRAMES: u32 = 500;
+
 /// Share of a frame in what goes on all the time, which is so followed in two seconds.
 const AROUND_SHARE: f32 = 0.01;
 
@@ -47,6 +51,8 @@ struct Around {
     /// Mean power of what was no speech.
     mean: f32,
     frames: u32,
+    /// Power of the last frames in a row that were as far below it as speech is above, and how many there were.
+    below: (f32, u32),
 }
 
 impl Around {
@@ -60,6 +66,23 @@ impl Around {
         let share =
             if self.frames <= AROUND_FRAMES { 1.0 / self.frames as f32 } else { AROUND_SHARE };
         self.mean += (power - self.mean) * share;
+        if self.frames < OPENING_FRAMES {
+            self.fall(power);
+        }
+    }
+
+    /// What goes on all the time is what is left once somebody has stopped who spoke.
+    fn fall(&mut self, power: f32) {
+        if power * STANDS_OUT >= self.mean {
+            self.below = (0.0, 0);
+            return;
+        }
+        let (sum, frames) = self.below;
+        self.below = (sum + power, frames + 1);
+        if frames + 1 >= AROUND_FRAMES {
+            self.mean = (sum + power) / (frames + 1) as f32;
+            self.below = (0.0, 0);
+        }
     }
 }
 
@@ -350,6 +373,17 @@ mod tests {
             assert_eq!(lab.hear_all(key), []);
             assert_eq!(lab.hear_all((0..4).map(|_| SILENT)), []);
         }
+    }
+
+    #[test]
+    fn who_speaks_when_it_is_first_listened_to_is_heard_with_the_next_words() {
+        let (mut lab, mut voice) = (Lab::just_begun(80), Voice::new());
+        lab.hear_all((0..60).map(|_| voice.frame()));
+        lab.hear_all((0..30).map(|_| SILENT));
+        let begun_ms = lab.now_ms;
+        let told = lab.hear_all((0..50).map(|_| voice.frame()));
+        let [(at_ms, SpeechChange::Began)] = told[..] else { panic!("{told:?}") };
+        assert!(at_ms - begun_ms <= 160, "{at_ms} ms, begun at {begun_ms}");
     }
 
     #[test]
