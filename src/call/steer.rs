@@ -238,7 +238,8 @@ impl Senseless {
             Self::NothingPlays => "nothing is played",
             Self::NoKeys => "the peer of that leg takes no keys",
             Self::NotWithAgent => {
-                "the caller talks with another leg than an agent's link, or a transfer is under way"
+                "the caller talks with another leg than an agent's link, hears the announcement in its place, or is \
+                 being transferred"
             }
             Self::Transferring => "a transfer of the call is under way",
             Self::NoConsultation => "the agent consults nobody that it could be through with",
@@ -351,7 +352,7 @@ impl Call {
         self.check_answered()?;
         match order {
             Order::Hold => self.order_hold(true, out)?,
-            Order::Resume => self.order_hold(false, out)?,
+            Order::Resume => self.resume(out)?,
             Order::Play(play) => self.play(play, out),
             Order::StopPlaying => self.stop_playing(out)?,
             Order::SendKeys { side, keys } => self.send_keys(side, &keys, out)?,
@@ -425,14 +426,35 @@ impl Call {
         }
     }
 
+    fn resume(&mut self, out: &mut Vec<Output>) -> Result<(), Senseless> {
+        self.order_hold(false, out)
+    }
+
+    fn unmute_agent(&mut self, out: &mut Vec<Output>) -> Result<(), Senseless> {
+        self.mute(MutedSide::Agent, false, out)
+    }
+
     fn order_hold(&mut self, holding: bool, out: &mut Vec<Output>) -> Result<(), Senseless> {
         if self.near.is_holding() == holding {
             return Err(if holding { Senseless::OnHold } else { Senseless::NotOnHold });
+        }
+        if holding && matches!(self.state, State::Announcing(_)) {
+            // The call ends with what it would not hear.
+            return Err(Senseless::NotWithAgent);
         }
         self.near.hold(holding, out);
         let event = if holding { CallEvent::HoldBegun } else { CallEvent::HoldEnded };
         out.push(Output::Record(event));
         Ok(())
+    }
+
+    /// Has the near leg hear the announcement that the call ends with, whatever an application did to it before: it is
+    /// taken back from hold, what is played to it stops, and who speaks is muted no more.
+    pub(super) fn make_audible(&mut self, out: &mut Vec<Output>) {
+        for undo in [Self::resume, Self::stop_playing, Self::unmute_agent] {
+            // Refused where there is nothing to undo.
+            undo(self, out).ok();
+        }
     }
 
     /// What was played before gives way.
@@ -485,6 +507,9 @@ impl Call {
         muted: bool,
         out: &mut Vec<Output>,
     ) -> Result<(), Senseless> {
+        if muted && side == MutedSide::Agent && matches!(self.state, State::Announcing(_)) {
+            return Err(Senseless::NotWithAgent);
+        }
         let steered = &mut self.steered;
         let now = match side {
             MutedSide::Caller => &mut steered.caller_muted,

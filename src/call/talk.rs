@@ -66,6 +66,7 @@ impl Call {
     /// The announcement takes the agent's place, and the call ends with it, for this cause.
     pub(super) fn announce(&mut self, now: Moment, cause: HangupCause, out: &mut Vec<Output>) {
         self.end_agent(out);
+        self.make_audible(out);
         self.agent = AgentState::Announcing;
         self.timers.stop(Timer::HangUp);
         self.timers.stop(Timer::Reoffer);

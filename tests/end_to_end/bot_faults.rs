@@ -3,6 +3,8 @@
 use crate::barge_in::write_caller;
 use crate::bot::BOT_HZ;
 use crate::bot::Bot;
+use crate::carrier;
+use crate::next_hops;
 use crate::node::Home;
 use crate::node::Node;
 use crate::node::PATIENCE;
@@ -16,6 +18,7 @@ use std::time::Duration;
 use tandem::caller::CallSummary;
 use tandem::caller::EndedBy;
 use tandem::caller::Speech;
+use tandem::store::api_keys::KeyRole;
 use tokio::net::TcpListener;
 use tokio::time::timeout;
 
@@ -84,6 +87,31 @@ async fn an_agent_that_breaks_off_is_replaced_by_the_announcement() {
     stream.say(20_000).await;
     stream.close(1011).await;
     check_fallback(&node, &talk.over().await, "agent_lost").await;
+}
+
+/// The bot of a caller on hold, or whom the application muted, breaks off: nobody else would take the caller back.
+#[tokio::test]
+async fn the_announcement_reaches_a_caller_who_was_put_on_hold() {
+    let bot = Bot::bind().await;
+    let node = node(&bot.url()).await;
+    let key = carrier::key(&node, 1, KeyRole::Operator).await;
+    let talk = Talk::dial(talk::plan(node.sip(), NUMBER));
+    let mut stream = bot.accept().await;
+    stream.hear(50).await;
+    let call = next_hops::the_call(&node, &key).await;
+    for (order, body) in [("hold", json!({})), ("mute", json!({"party": "agent"}))] {
+        let path = carrier::calls(1, &format!("/{call}/{order}"));
+        let answer = node.post(&path, &key, &body).await;
+        assert_eq!(answer.status, 200, "{order}: {}", answer.body);
+    }
+    stream.hear(20).await;
+    stream.close(1011).await;
+    check_fallback(&node, &talk.over().await, "agent_lost").await;
+    let record = carrier::shown(&node, 1, &call, &key).await;
+    let events = record["events"].as_array().unwrap();
+    let place = |name: &str| events.iter().position(|event| event["name"] == name);
+    assert!(place("hold_begun") < place("hold_ended"), "{events:?}");
+    assert!(place("muted") < place("unmuted"), "{events:?}");
 }
 
 #[tokio::test]

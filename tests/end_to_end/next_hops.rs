@@ -78,7 +78,7 @@ async fn node(names: &str, mut more: Value) -> (Node, String) {
 }
 
 /// The one call there is.
-async fn the_call(node: &Node, key: &str) -> String {
+pub(crate) async fn the_call(node: &Node, key: &str) -> String {
     wait_for("the call is stored", async || {
         let list = node.read(&calls(1, ""), key).await;
         Some(list["calls"][0]["id"].as_str()?.to_owned())

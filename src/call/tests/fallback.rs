@@ -17,7 +17,7 @@ fn id(n: u128) -> AiProfileId {
     AiProfileId::from_uuid(Uuid::from_u128(n))
 }
 
-fn by_link(n: u128) -> NextAgent {
+pub(super) fn by_link(n: u128) -> NextAgent {
     NextAgent { profile: id(n), agent: plain().agent, partner: Partner::Agent }
 }
 

@@ -294,3 +294,44 @@ fn a_call_takes_no_order_before_its_answer_or_after_its_end() {
     bench.close();
     refused(&mut bench, Senseless::Over);
 }
+
+#[test]
+fn the_announcement_of_a_lost_agent_is_heard_whatever_was_done_to_its_caller() {
+    let mut bench = Bench::talking();
+    for order in [Order::Hold, Order::Mute(MutedSide::Agent), play(1)] {
+        bench.order(order).expect("it makes sense");
+    }
+    let held = format!("{OFFER}a=recvonly\r\n");
+    bench.leg(NEAR, LegInput::ReofferAnswered(Some(held.into())));
+    let out = bench.give(Input::Agent(AgentInput::Lost(HangupCause::AgentLost)));
+    assert!(out.contains(&Output::Agent(AgentOutput::StartFallback)), "{out:?}");
+    assert_eq!(path(&out), Some(AudioPath::Agent(NEAR)), "it is heard at once");
+    for undone in [
+        Output::Record(CallEvent::HoldEnded),
+        Output::Record(CallEvent::PlayEnded { whole: false }),
+        Output::Media(NEAR, MediaOutput::StopPlaying),
+        Output::Record(CallEvent::Unmuted(MutedSide::Agent)),
+        Output::Media(NEAR, MediaOutput::Mute { inward: false, outward: false }),
+    ] {
+        assert!(out.contains(&undone), "{undone:?} of {out:?}");
+    }
+    let taken_back =
+        out.iter().any(|output| matches!(output, Output::Leg(NEAR, LegOutput::Reoffer(_))));
+    assert!(taken_back, "{out:?}");
+    // Nobody takes it away again; the call would end with what was not heard.
+    for order in [Order::Hold, Order::Mute(MutedSide::Agent)] {
+        assert_eq!(bench.order(order), Err(Senseless::NotWithAgent));
+    }
+}
+
+#[test]
+fn a_caller_on_hold_whose_agent_is_lost_waits_there_for_the_next() {
+    let mut bench = Bench::new(|setup| setup.fallbacks = [super::fallback::by_link(2)].into());
+    bench.talk();
+    bench.order(Order::Hold).expect("it makes sense");
+    let out = bench.give(Input::Agent(AgentInput::Lost(HangupCause::AgentLost)));
+    assert!(out.contains(&Output::Agent(AgentOutput::Attach)), "{out:?}");
+    assert!(!out.contains(&Output::Record(CallEvent::HoldEnded)), "{out:?}");
+    bench.give(Input::Agent(AgentInput::Ready));
+    assert!(bench.call.standing().on_hold);
+}
