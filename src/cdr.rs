@@ -235,6 +235,7 @@ impl CallRecord {
             | CallEvent::Bridged(_)
             | CallEvent::TransferBegun(_)
             | CallEvent::TransferFailed(_)
+            | CallEvent::TransferWithdrawn
             | CallEvent::TransferCompleted
             | CallEvent::TransferRefused(_)
             | CallEvent::ReofferRefused { .. }

@@ -99,7 +99,7 @@ pub enum News<'a> {
     Level(u32),
     /// What it asked for is done, or refused for this reason.
     Answer(Result<(), &'a str>),
-    /// The transfer it asked for failed; the caller hears it again.
+    /// The transfer it asked for failed, or, with the cause `Normal`, was withdrawn; the caller hears it again.
     TransferFailed(HangupCause),
     /// The call is over.
     Ended,

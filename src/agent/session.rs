@@ -105,7 +105,7 @@ pub enum Input<'a> {
     /// What the agent asked for with [`Output::TransferRequested`] or [`Output::DigitsRequested`] is under
     /// way, or was refused for this reason.
     Answered(Result<(), &'a str>),
-    /// The transfer the agent asked for failed; the caller hears it again.
+    /// The transfer the agent asked for failed, or, with the cause `Normal`, was withdrawn; the caller hears it again.
     TransferFailed(HangupCause),
     /// The playout queue ran empty after [`Output::Finish`].
     Drained,

@@ -18,6 +18,7 @@ use crate::call::timer::Timer;
 use crate::call::transfer::TransferMode;
 use crate::call::transfer::TransferNews;
 use crate::call::transfer::TransferRequest;
+use crate::call::transfer::Undone;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::moment::Moment;
@@ -164,7 +165,7 @@ impl Call {
             News::Agent(AgentNews::Ready) => self.tell_agent(AgentOutput::TellAnswered, out),
             News::Withdrawn => {
                 if joining.is_withdrawable() {
-                    self.join_failed(now, joining, HangupCause::Normal, out);
+                    self.join_undone(now, joining, Undone::Withdrawn, out);
                 }
             }
             News::HangUp { cause, by } => self.end(now, cause, by, out),
@@ -290,11 +291,22 @@ impl Call {
         cause: HangupCause,
         out: &mut Vec<Output>,
     ) {
+        self.join_undone(now, joining, Undone::Failed(cause), out);
+    }
+
+    fn join_undone(
+        &mut self,
+        now: Moment,
+        joining: Joining,
+        undone: Undone,
+        out: &mut Vec<Output>,
+    ) {
+        let cause = undone.cause();
         let status = self.not_done(joining.target, cause);
         self.drop_line(joining.target, cause, out);
         self.notify(joining, status, out);
         if joining.mode.is_some() {
-            self.come_back(now, joining.back, cause, out);
+            self.come_back(now, joining.back, undone, out);
         } else {
             if matches!(self.setup.partner, Partner::AgentLeg(_)) {
                 out.push(Output::Record(CallEvent::AgentFailed(cause, None)));
@@ -303,26 +315,26 @@ impl Call {
         }
     }
 
-    /// The transfer failed: the near leg goes back to whom it was with, or hears why it cannot.
+    /// The transfer came to nothing: the near leg goes back to whom it was with, or hears why it cannot.
     pub(super) fn come_back(
         &mut self,
         now: Moment,
         back: Option<FarLeg>,
-        cause: HangupCause,
+        undone: Undone,
         out: &mut Vec<Output>,
     ) {
         self.timers.stop(Timer::TargetEnd);
         self.timers.stop(Timer::ReferEnd);
-        out.push(Output::Record(CallEvent::TransferFailed(cause)));
+        out.push(Output::Record(undone.event()));
         let there = |side| self.line(side).is_some_and(Line::is_answered);
         match (back, self.agent) {
             (Some((far, is_agent)), _) if there(far) => self.state = State::Bridged(far, is_agent),
             (_, AgentState::Connecting | AgentState::Ready) => {
-                self.tell_agent(AgentOutput::TellTransfer(TransferNews::Failed(cause)), out);
+                self.tell_agent(AgentOutput::TellTransfer(undone.news()), out);
                 self.state = State::Talking;
             }
             (_, AgentState::Absent | AgentState::Announcing | AgentState::Gone) => {
-                self.announce(now, cause, out);
+                self.announce(now, undone.cause(), out);
             }
         }
     }

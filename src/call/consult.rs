@@ -16,6 +16,7 @@ use crate::call::side::LegSide;
 use crate::call::timer::Timer;
 use crate::call::transfer::TransferMode;
 use crate::call::transfer::TransferNews;
+use crate::call::transfer::Undone;
 use crate::types::cause::HangupCause;
 use crate::types::moment::Moment;
 
@@ -60,9 +61,7 @@ impl Call {
             News::Agent(AgentNews::Lost(_) | AgentNews::HungUp) | News::Confirmed => {
                 self.leave(now, consulting, out);
             }
-            News::Withdrawn => {
-                self.consulting_failed(now, consulting, HangupCause::Normal, out);
-            }
+            News::Withdrawn => self.consulting_undone(now, consulting, Undone::Withdrawn, out),
             News::HangUp { cause, by } => self.end(now, cause, by, out),
             News::Due(Timer::TargetEnd) => {
                 self.consulting_failed(now, consulting, HangupCause::NoAnswer, out);
@@ -134,7 +133,17 @@ impl Call {
         cause: HangupCause,
         out: &mut Vec<Output>,
     ) {
-        self.drop_line(consulting.target, cause, out);
-        self.come_back(now, None, cause, out);
+        self.consulting_undone(now, consulting, Undone::Failed(cause), out);
+    }
+
+    fn consulting_undone(
+        &mut self,
+        now: Moment,
+        consulting: Consulting,
+        undone: Undone,
+        out: &mut Vec<Output>,
+    ) {
+        self.drop_line(consulting.target, undone.cause(), out);
+        self.come_back(now, None, undone, out);
     }
 }

@@ -290,6 +290,8 @@ pub enum CallEvent {
     TransferBegun(TransferMode),
     /// The transfer failed; the near leg was not lost by that.
     TransferFailed(HangupCause),
+    /// Whoever wanted the transfer wants it no more; the near leg was not lost by that.
+    TransferWithdrawn,
     /// The transfer succeeded.
     TransferCompleted,
     /// The peer of a leg wanted the call connected with somebody else, and was refused.
@@ -443,6 +445,7 @@ impl CallEvent {
             Self::Bridged(_) => "bridged",
             Self::TransferBegun(_) => "transfer_begun",
             Self::TransferFailed(_) => "transfer_failed",
+            Self::TransferWithdrawn => "transfer_withdrawn",
             Self::TransferCompleted => "transfer_completed",
             Self::TransferRefused(_) => "transfer_refused",
             Self::ReofferRefused { .. } => "reoffer_refused",
@@ -516,6 +519,7 @@ impl CallEvent {
             | Self::Bridged(_)
             | Self::TransferBegun(_)
             | Self::TransferFailed(_)
+            | Self::TransferWithdrawn
             | Self::TransferCompleted
             | Self::TransferRefused(_)
             | Self::Supervision(..)

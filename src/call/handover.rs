@@ -18,6 +18,7 @@ use crate::call::news::News;
 use crate::call::side::LegSide;
 use crate::call::timer::Timer;
 use crate::call::transfer::TransferMode;
+use crate::call::transfer::Undone;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::moment::Moment;
@@ -90,7 +91,8 @@ impl Call {
             }
             News::HangUp { cause, by } => self.end(now, cause, by, out),
             News::Withdrawn => {
-                self.handing_failed(now, handing, HangupCause::CallerCancelled, out);
+                let why = (HangupCause::CallerCancelled, Undone::Withdrawn);
+                self.handing_undone(now, handing, why, out);
             }
             News::Due(Timer::TargetEnd) if handing.answered => self.handed_over(handing, out),
             News::Due(Timer::TargetEnd) => {
@@ -181,8 +183,6 @@ impl Call {
         }
     }
 
-    /// The near leg keeps whom it is with, or the announcement where that is an agent that is gone; one
-    /// that did not wait has nobody to keep.
     fn handing_failed(
         &mut self,
         now: Moment,
@@ -190,11 +190,23 @@ impl Call {
         cause: HangupCause,
         out: &mut Vec<Output>,
     ) {
+        self.handing_undone(now, handing, (cause, Undone::Failed(cause)), out);
+    }
+
+    /// The near leg keeps whom it is with, or the announcement where that is an agent that is gone; one
+    /// that did not wait has nobody to keep.
+    fn handing_undone(
+        &mut self,
+        now: Moment,
+        handing: Handing,
+        (cause, undone): (HangupCause, Undone),
+        out: &mut Vec<Output>,
+    ) {
         self.timers.stop(Timer::TargetEnd);
         let status = self.not_done(handing.target, cause);
         self.drop_line(handing.target, cause, out);
         self.near.ask(LegOutput::NotifyRefer { status }, out);
-        out.push(Output::Record(CallEvent::TransferFailed(cause)));
+        out.push(Output::Record(undone.event()));
         match handing.with {
             _ if self.near.is_gone() => self.end(now, cause, Party::Switch, out),
             Some((far, is_agent)) => self.state = State::Bridged(far, is_agent),

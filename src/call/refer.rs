@@ -15,6 +15,7 @@ use crate::call::side::LegSide;
 use crate::call::timer::Timer;
 use crate::call::transfer::TransferMode;
 use crate::call::transfer::TransferNews;
+use crate::call::transfer::Undone;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::moment::Moment;
@@ -246,11 +247,12 @@ impl Call {
             return self.transferred(target, out);
         }
         let Some(request) = self.otherwise.take() else {
-            return self.come_back(now, referring.back, cause, out);
+            return self.come_back(now, referring.back, Undone::Failed(cause), out);
         };
         out.push(Output::Record(CallEvent::TransferFailed(cause)));
         if !self.join(now, request, (TransferMode::Bridge, referring.back), out) {
-            self.come_back(now, referring.back, HangupCause::Overload, out);
+            let undone = Undone::Failed(HangupCause::Overload);
+            self.come_back(now, referring.back, undone, out);
         }
     }
 }

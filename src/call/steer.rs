@@ -570,7 +570,7 @@ impl Call {
     fn take_back(&mut self, out: &mut Vec<Output>) {
         if let State::Joining(joining) = self.state {
             if joining.is_withdrawable() {
-                out.push(Output::Record(CallEvent::TransferFailed(HangupCause::Normal)));
+                out.push(Output::Record(CallEvent::TransferWithdrawn));
             } else if joining.is_unproved() {
                 out.push(Output::Record(CallEvent::TransferCompleted));
             }

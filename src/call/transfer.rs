@@ -5,6 +5,7 @@ use crate::call::Call;
 use crate::call::State;
 use crate::call::dial::DialRequest;
 use crate::call::dial::DialTarget;
+use crate::call::event::CallEvent;
 use crate::call::input::Input;
 use crate::call::steer::Senseless;
 use crate::types::cause::HangupCause;
@@ -86,8 +87,45 @@ pub enum TransferNews {
     Ended,
     /// It failed for this cause; the near leg hears the agent again.
     Failed(HangupCause),
+    /// It was withdrawn; the near leg hears the agent again.
+    Withdrawn,
     /// The near leg is with the target.
     Completed,
+}
+
+/// How a transfer came to nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Undone {
+    /// It failed for this cause.
+    Failed(HangupCause),
+    /// Whoever wanted it wants it no more.
+    Withdrawn,
+}
+
+impl Undone {
+    /// Why legs are hung up by it.
+    pub(super) const fn cause(self) -> HangupCause {
+        match self {
+            Self::Failed(cause) => cause,
+            Self::Withdrawn => HangupCause::Normal,
+        }
+    }
+
+    /// What the record has of it.
+    pub(super) const fn event(self) -> CallEvent {
+        match self {
+            Self::Failed(cause) => CallEvent::TransferFailed(cause),
+            Self::Withdrawn => CallEvent::TransferWithdrawn,
+        }
+    }
+
+    /// What the agent is told of it.
+    pub(super) const fn news(self) -> TransferNews {
+        match self {
+            Self::Failed(cause) => TransferNews::Failed(cause),
+            Self::Withdrawn => TransferNews::Withdrawn,
+        }
+    }
 }
 
 impl Call {

@@ -84,6 +84,7 @@ pub(super) fn count(now: Moment, before: &CallRecord, event: &CallEvent) {
         | CallEvent::Bridged(_)
         | CallEvent::TransferBegun(_)
         | CallEvent::TransferFailed(_)
+        | CallEvent::TransferWithdrawn
         | CallEvent::TransferCompleted
         | CallEvent::TransferRefused(_)
         | CallEvent::Supervision(..)

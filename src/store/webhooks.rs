@@ -115,6 +115,7 @@ event_types!(
     "transfer_started",
     "transferred",
     "transfer_failed",
+    "transfer_withdrawn",
     "transfer_refused",
     "leg_answered",
     "leg_failed",

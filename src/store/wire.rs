@@ -415,6 +415,7 @@ pub fn detail_of(event: &CallEvent) -> Option<Value> {
         | CallEvent::FallbackStarted
         | CallEvent::Attempted(_)
         | CallEvent::TransferCompleted
+        | CallEvent::TransferWithdrawn
         | CallEvent::Media(_) => return None,
     })
 }

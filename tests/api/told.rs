@@ -205,6 +205,7 @@ fn of_legs() -> Vec<CallEvent> {
         CallEvent::LegEnded { side, cause, by },
         CallEvent::Bridged(side),
         CallEvent::TransferFailed(cause),
+        CallEvent::TransferWithdrawn,
         CallEvent::TransferCompleted,
         CallEvent::TransferRefused(side),
         CallEvent::ReofferRefused { side, cause },

@@ -24,6 +24,7 @@ use crate::audio::transcode::FromAgent;
 use crate::audio::transcode::ToAgent;
 use crate::types::agent::RealtimeAgent;
 use crate::types::agent_trouble::FaultWord;
+use crate::types::cause::HangupCause;
 use crate::types::limit::AGENT_SAID_BYTES_MAX;
 use crate::types::limit::AGENT_WISHES_MAX;
 use bytes::BytesMut;
@@ -497,6 +498,9 @@ impl Dialect for Realtime {
                 }
             }
             News::Answer(answer) => self.answered(answer, acts),
+            News::TransferFailed(HangupCause::Normal) => {
+                self.say("The transfer was withdrawn, and the caller hears you again.", acts);
+            }
             News::TransferFailed(cause) => {
                 let why = cause.text();
                 self.say(

@@ -68,6 +68,19 @@ fn a_carrier_that_may_not_ask_for_somebody_else_is_declined() {
 }
 
 #[test]
+fn a_handover_that_is_withdrawn_did_not_fail() {
+    let mut bench = handing();
+    let out = bench.give(Input::TransferWithdrawn);
+    assert_eq!(hangs_up(&out, FAR), Some(HangupCause::CallerCancelled));
+    assert!(out.contains(&notify(487)), "{out:?}");
+    assert!(records(&out, &CallEvent::TransferWithdrawn), "{out:?}");
+    let is_failure =
+        |output: &Output| matches!(output, Output::Record(CallEvent::TransferFailed(_)));
+    assert!(!out.iter().any(is_failure), "{out:?}");
+    assert_eq!(bench.call.path, AudioPath::Agent(NEAR));
+}
+
+#[test]
 fn an_agent_is_handed_over_once_the_target_proved_that_it_stays() {
     let mut bench = handing();
     let out = bench.leg(FAR, LegInput::Progressed { status: 180, body: None });

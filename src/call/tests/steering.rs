@@ -247,11 +247,12 @@ fn another_agent_comes_while_the_caller_hears_comfort_audio() {
 
 #[test]
 fn a_script_takes_the_caller_back_from_whoever_has_it_or_is_rung_for_it() {
-    let taken_back = |bench: &mut Bench| {
+    let taken_back = |bench: &mut Bench, rings: bool| {
         let out = bench.order(attaching(true)).expect("it makes sense");
         assert!(out.contains(&Output::Leg(FAR, LegOutput::HangUp(HangupCause::Normal))), "{out:?}");
         assert!(out.contains(&Output::Media(FAR, MediaOutput::Close)), "{out:?}");
         assert!(out.contains(&Output::Agent(AgentOutput::Attach)), "{out:?}");
+        assert_eq!(out.contains(&Output::Record(CallEvent::TransferWithdrawn)), rings, "{out:?}");
         assert_eq!(path(&out), Some(AudioPath::Waiting(Comfort::Connecting)));
         bench.give(Input::Media(FAR, MediaInput::Closed(None)));
         let out = bench.give(Input::Agent(AgentInput::Ready));
@@ -261,13 +262,13 @@ fn a_script_takes_the_caller_back_from_whoever_has_it_or_is_rung_for_it() {
         bench.leg(FAR, LegInput::Ended { cause, by });
         assert_eq!(bench.call.standing().phase, Phase::WithAgent);
     };
-    taken_back(&mut Bench::bridged());
+    taken_back(&mut Bench::bridged(), false);
     let mut bench = Bench::talking();
     let bridge = TransferRequest::Bridge(Box::new(request()));
     bench.give(Input::TransferRequested(bridge));
     bench.run_media(FAR);
     assert_eq!(bench.call.standing().phase, Phase::Transferring);
-    taken_back(&mut bench);
+    taken_back(&mut bench, true);
     // A carrier that was asked to take the caller over is not interrupted.
     let mut bench = Bench::talking();
     let target = Box::new(request().target);

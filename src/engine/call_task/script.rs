@@ -278,10 +278,10 @@ impl Task {
                 self.dial_ended(match cause {
                     HangupCause::Busy | HangupCause::Rejected => DialStatus::Busy,
                     HangupCause::NoAnswer => DialStatus::NoAnswer,
-                    HangupCause::Normal => DialStatus::Canceled,
                     _ => DialStatus::Failed,
                 });
             }
+            TransferNews::Withdrawn => self.dial_ended(DialStatus::Canceled),
             TransferNews::Begun | TransferNews::Consulting | TransferNews::Completed => (),
         }
     }

@@ -322,8 +322,7 @@ impl Task {
             }
             AgentOutput::StartFallback => self.start_fallback(),
             AgentOutput::TellTransfer(news) => {
-                // No dialect has a word for the others.
-                if let (Some(voice), TransferNews::Failed(cause)) = (&self.voice, news) {
+                if let (Some(voice), Some(cause)) = (&self.voice, undone(news)) {
                     voice.speaker.transfer_failed(cause);
                 }
                 self.tell_script(news);
@@ -395,6 +394,20 @@ impl Task {
         let (media_end, agent_end) = short_link();
         self.switch.media.attach(*media, media_end);
         self.start_voice(agent_end, true);
+    }
+}
+
+/// Why a transfer came to nothing, as agents are told it; no dialect has a word for other news.
+const fn undone(news: TransferNews) -> Option<HangupCause> {
+    match news {
+        TransferNews::Failed(cause) => Some(cause),
+        // Which no transfer fails for.
+        TransferNews::Withdrawn => Some(HangupCause::Normal),
+        TransferNews::Begun
+        | TransferNews::Consulting
+        | TransferNews::Answered
+        | TransferNews::Ended
+        | TransferNews::Completed => None,
     }
 }
 

@@ -85,6 +85,7 @@ impl CallSpans {
             | CallEvent::Bridged(_)
             | CallEvent::TransferBegun(_)
             | CallEvent::TransferFailed(_)
+            | CallEvent::TransferWithdrawn
             | CallEvent::TransferCompleted
             | CallEvent::Replaced(_)
             | CallEvent::Supervision(..)
