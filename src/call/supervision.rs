@@ -45,7 +45,7 @@ impl SupervisionMode {
 pub enum SupervisionStep {
     /// It answered, and takes part so.
     Begun(SupervisionMode),
-    /// It takes part so from now on.
+    /// It takes part so from now on, or will once it answers.
     Changed(SupervisionMode),
     /// It left.
     Ended,
@@ -193,8 +193,8 @@ impl Call {
         own.mode = mode;
         if own.is_present {
             out.push(Output::Supervise(seat, Some(mode)));
-            out.push(Output::Record(CallEvent::Supervision(seat, SupervisionStep::Changed(mode))));
         }
+        out.push(Output::Record(CallEvent::Supervision(seat, SupervisionStep::Changed(mode))));
         Ok(())
     }
 

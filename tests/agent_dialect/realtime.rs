@@ -181,6 +181,7 @@ async fn functions_are_asked_for_and_their_outcome_is_told() {
     call.handle.transfer_failed(HangupCause::Busy);
     let told = server.json().await["item"]["content"][0]["text"].clone();
     assert!(told.as_str().unwrap().contains("Busy"), "{told}");
+    assert_eq!(server.json().await["type"], "response.create");
     // One that an application withdrew did not fail.
     call.handle.transfer_failed(HangupCause::Normal);
     let told = server.json().await["item"]["content"][0]["text"].clone();

@@ -103,7 +103,8 @@ fn a_supervisor_takes_part_once_it_answers_and_leaves_without_a_trace() {
 fn its_mode_changes_while_it_rings_and_while_it_is_there() {
     let mut bench = talking().calling(LISTEN);
     let out = bench.ordered(Order::ChangeSupervision(None, BARGE)).expect("it makes sense");
-    assert_eq!(out, [], "nobody hears it yet");
+    let told = Output::Record(CallEvent::Supervision(FIRST, SupervisionStep::Changed(BARGE)));
+    assert_eq!(out, [told], "it is told, and nobody hears it yet");
     let out = bench.leg(SUPERVISOR, LegInput::Answered(sdp()));
     assert!(out.contains(&Output::Supervise(FIRST, Some(BARGE))), "{out:?}");
     let out = bench.ordered(Order::ChangeSupervision(None, WHISPER)).expect("it makes sense");
