@@ -15,6 +15,7 @@ use crate::engine::originate::TransferOrder;
 use crate::engine::originate::TransferTarget;
 use crate::engine::registry::Unheard;
 use crate::store::resource::Fault;
+use crate::types::cause::HangupCause;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
 use crate::types::number::E164;
@@ -104,6 +105,10 @@ pub(super) fn unheard(why: Unheard, id: &RequestId) -> ApiError {
     match why {
         Unheard::NoSuchCall => NO_CALL.of(id),
         Unheard::NoRefer => ErrorKind::NoRefer.of(id),
+        // There is no caller ID in what was asked that could be blamed.
+        Unheard::Refused(cause @ HangupCause::CallerIdDenied) => {
+            ErrorKind::CallRefused(cause).about(None, cause.text().to_owned(), id)
+        }
         Unheard::Refused(cause) => ErrorKind::CallRefused(cause).of(id),
         Unheard::Senseless(why) => ErrorKind::Senseless(why).of(id),
         Unheard::Busy => ErrorKind::CallBusy.of(id),

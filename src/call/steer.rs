@@ -406,7 +406,7 @@ impl Call {
         }
     }
 
-    fn check_answered(&self) -> Result<(), Senseless> {
+    pub(super) fn check_answered(&self) -> Result<(), Senseless> {
         match self.phase() {
             Phase::Ending => Err(Senseless::Over),
             Phase::HandedOver => Err(Senseless::LegGone),

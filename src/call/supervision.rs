@@ -165,6 +165,15 @@ impl Supervisors {
 }
 
 impl Call {
+    /// The seat of a supervisor who would be called now.
+    ///
+    /// # Errors
+    /// What stands against calling one.
+    pub fn check_supervise(&self) -> Result<Seat, Senseless> {
+        self.check_answered()?;
+        self.supervisors.free_seat().ok_or(Senseless::SupervisorsFull)
+    }
+
     /// Dials a supervisor, in the first seat that is free.
     pub(super) fn supervise(
         &mut self,

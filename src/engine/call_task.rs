@@ -5,6 +5,7 @@ mod departed;
 mod errands;
 mod legs;
 mod media;
+mod numbers;
 mod on_hold;
 mod recordings;
 mod replacement;

@@ -3,7 +3,6 @@
 use crate::agent::session::Said;
 use crate::call::input::Input;
 use crate::call::steer::Order;
-use crate::call::steer::Senseless;
 use crate::call::steer::Standing;
 use crate::cdr::CallRecord;
 use crate::cdr::CallState;
@@ -11,6 +10,7 @@ use crate::cdr::Stages;
 use crate::cdr::TimedEvent;
 use crate::engine::media_thread::MediaId;
 use crate::engine::media_thread::MediaStatistics;
+use crate::engine::registry::Unheard;
 use crate::media::session::Clip;
 use crate::routing::table::AiProfile;
 use crate::types::agent::TwimlAgent;
@@ -25,7 +25,7 @@ use tokio::sync::oneshot;
 pub(super) struct Errand {
     pub(super) ask: Ask,
     /// Who asks may be gone by the time it is done.
-    pub(super) reply: oneshot::Sender<Result<Snapshot, Senseless>>,
+    pub(super) reply: oneshot::Sender<Result<Snapshot, Unheard>>,
 }
 
 /// What is asked.

@@ -334,7 +334,7 @@ impl CallControl {
     ///
     /// # Errors
     /// [`Unheard`]: it does not run here, does not take anything more at this moment, its carrier may not
-    /// be asked for this, or it makes no sense as the call stands.
+    /// be asked for this, it makes no sense as the call stands, or the target may not be called.
     pub async fn transfer(
         &self,
         tenant: TenantId,

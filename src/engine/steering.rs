@@ -162,7 +162,7 @@ impl CallControl {
     /// events.
     ///
     /// # Errors
-    /// [`Unheard`]: it does not run here, or it makes no sense at this moment.
+    /// [`Unheard`]: it does not run here, it makes no sense at this moment, or the supervisor may not be called.
     pub async fn supervise(
         &self,
         tenant: TenantId,
@@ -251,7 +251,7 @@ impl CallControl {
         let (reply, answer) = oneshot::channel();
         self.switch.registry.ask(tenant, call, Box::new(Errand { ask, reply }))?;
         match tokio::time::timeout(ANSWER_MAX, answer).await {
-            Ok(Ok(answer)) => answer.map_err(Unheard::Senseless),
+            Ok(Ok(answer)) => answer,
             // It ended before it came to this.
             Ok(Err(_)) => Err(Unheard::Senseless(Senseless::Over)),
             Err(_) => Err(Unheard::Busy),

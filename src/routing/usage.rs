@@ -226,6 +226,29 @@ impl Usage {
         Ok(())
     }
 
+    /// What [`Self::call_destination`] would say of a number, which it does not count.
+    ///
+    /// # Errors
+    ///
+    /// `DestinationLimit`.
+    pub fn check_destination(
+        &self,
+        now: Moment,
+        tenant: TenantId,
+        number: E164,
+        most: u32,
+    ) -> Result<(), HangupCause> {
+        let calls = self.destinations.get(&(tenant, number));
+        let lately = |calls: &VecDeque<Moment>| {
+            calls.iter().filter(|begun| now.since(**begun) < MINUTE).count()
+        };
+        let most = usize::try_from(most).unwrap_or(usize::MAX);
+        if most > 0 && calls.map_or(0, lately) >= most {
+            return Err(HangupCause::DestinationLimit);
+        }
+        Ok(())
+    }
+
     /// Whether a call that begins now has a budget at all.
     ///
     /// # Errors
@@ -449,6 +472,11 @@ mod tests {
         assert_eq!(full, Err(HangupCause::DestinationLimit));
         let again = usage.call_destination(at(1), tenant(1), number(5), 1);
         assert_eq!(again, Err(HangupCause::DestinationLimit));
+        assert_eq!(usage.check_destination(at(1), tenant(1), number(5), 1), again);
+        for (second, most) in [(60, 1), (1, 2), (1, 2), (1, 0)] {
+            let asked = usage.check_destination(at(second), tenant(1), number(5), most);
+            assert_eq!(asked, Ok(()), "{most} after {second} s, and asking counts for nothing");
+        }
         assert_eq!(usage.call_destination(at(60), tenant(1), number(9_999_999), 1), Ok(()));
         assert_eq!(usage.call_destination(at(60), tenant(2), number(9_999_999), 1), Ok(()));
         assert_eq!(usage.call_destination(at(60), tenant(2), number(9_999_999), 0), Ok(()));

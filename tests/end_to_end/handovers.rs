@@ -4,6 +4,7 @@ use crate::call_out;
 use crate::carrier;
 use crate::carrier::CALLED;
 use crate::carrier::NUMBER;
+use crate::carrier::calls;
 use crate::carrier::carrier;
 use crate::carrier::hear_bye;
 use crate::carrier::hears;
@@ -17,7 +18,6 @@ use crate::phone::Heard;
 use crate::phone::Phone;
 use crate::rows;
 use crate::transfers;
-use crate::transfers::transfer;
 use serde_json::json;
 use tandem::store::api_keys::KeyRole;
 
@@ -146,7 +146,9 @@ async fn toll_bypass_is_judged_by_the_legs_that_are_connected() {
 
     // The caller stays and would talk with that telephone: it keeps its agent instead.
     let (mut phone, port, call) = transfers::talking(&node).await;
-    transfer(&node, &key, &call, json!({"to": CALLED, "mode": "bridge"})).await;
+    let path = calls(1, &format!("/{call}/transfer"));
+    let refused = node.post(&path, &key, &json!({"to": CALLED, "mode": "bridge"})).await;
+    assert_eq!((refused.status, refused.json()["code"].as_str()), (403, Some("toll_bypass")));
     hears((&phone, port), &phone, 0x22).await;
     phone.hang_up().await;
     let record = shown(&node, 1, &call, &key).await.to_string();

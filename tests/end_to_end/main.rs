@@ -20,6 +20,7 @@ mod bot_faults;
 mod budgets;
 mod bursty;
 mod call_out;
+mod called_within;
 mod campaigns;
 mod carrier;
 mod client_certificates;

@@ -38,8 +38,11 @@ fn is_met(kind: ErrorKind, route: &Route) -> bool {
         | ErrorKind::RecordingAway
         | ErrorKind::RecordingUnreadable => is_audio(route),
         ErrorKind::KeyReused | ErrorKind::KeyBusy | ErrorKind::KeyUnsettled => is_placing(route),
-        // Of a call that runs, only a transfer is refused as a call is.
-        ErrorKind::CallRefused(_) => is_placing(route) || route.path.ends_with("/transfer"),
+        // Of a call that runs, only what calls somebody else is refused as a call is.
+        ErrorKind::CallRefused(_) => {
+            let calls = ["/transfer", "/supervise"];
+            is_placing(route) || calls.iter().any(|end| route.path.ends_with(end))
+        }
         ErrorKind::Senseless(_) | ErrorKind::NoRefer | ErrorKind::CallBusy => {
             is_below_call && !is_read
         }
@@ -112,6 +115,7 @@ mod tests {
         };
         let (numbers, place) = (("POST", "/numbers"), ("POST", "/calls"));
         let (hold, audio) = (("POST", "/calls/{id}/hold"), ("GET", "/recordings/{id}/audio"));
+        let supervise = ("POST", "/calls/{id}/supervise");
         for (route, status, code, expected) in [
             (numbers, "409", "conflict", true),
             (numbers, "409", "already_on_hold", false),
@@ -126,6 +130,9 @@ mod tests {
             (hold, "409", "idempotency_key_busy", false),
             (hold, "429", "tenant_limit", false),
             (hold, "503", "command_unsure", true),
+            (supervise, "409", "no_trunk", true),
+            (supervise, "403", "destination_denied", true),
+            (("POST", "/calls/{id}/supervise/mode"), "409", "no_trunk", false),
             (audio, "503", "recording_unreadable", true),
             (audio, "416", "no_such_part", true),
             (audio, "503", "command_unsure", false),

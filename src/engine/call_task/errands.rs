@@ -14,6 +14,7 @@ use crate::engine::errand::Errand;
 use crate::engine::errand::Snapshot;
 use crate::engine::errand::Stood;
 use crate::engine::partner;
+use crate::engine::registry::Unheard;
 use crate::routing::table::AiProfile;
 use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
@@ -28,35 +29,44 @@ impl Task {
     pub(super) async fn run_errand(&mut self, errand: Errand) {
         let is_look = matches!(errand.ask, Ask::Look);
         let before = Box::new(self.stands());
-        let done = match errand.ask {
-            Ask::Look => Ok(()),
-            Ask::Order(order) => self.order(order).await,
+        let done = self.run_ask(errand.ask).await;
+        // Who asked may be gone.
+        drop(errand.reply.send(done.map(|()| self.snapshot(before, is_look))));
+    }
+
+    async fn run_ask(&mut self, ask: Ask) -> Result<(), Unheard> {
+        match ask {
+            Ask::Look => (),
+            Ask::Order(order) => {
+                if let Order::Supervise(wish) = &order {
+                    let seat = self.call.check_supervise()?;
+                    let checked = self.check_called(LegSide::Supervisor(seat), &wish.request);
+                    checked.map_err(Unheard::Refused)?;
+                }
+                self.order(order).await?;
+            }
             Ask::Cancel if self.log.record().state() == CallState::Answered => {
-                Err(Senseless::Answered)
+                return Err(Senseless::Answered.into());
             }
             Ask::HangUp | Ask::Cancel => {
                 let (cause, by) = (HangupCause::Normal, Party::Operator);
                 self.take_in(Input::HangupRequested { cause, by }).await;
-                Ok(())
             }
             Ask::Transfer(input) => {
-                let done = self.call.check_transfer(&input);
-                if done.is_ok() {
-                    self.take_in(*input).await;
-                }
-                done
+                self.call.check_transfer(&input)?;
+                self.check_target(&input).map_err(Unheard::Refused)?;
+                self.take_in(*input).await;
             }
             Ask::Play(name, clip) => {
                 let play = Play { clip: clip.number(), name };
                 self.clip = Some(clip);
-                self.order(Order::Play(play)).await
+                self.order(Order::Play(play)).await?;
             }
-            Ask::Attach(profile) => self.attach_profile(profile, false).await,
-            Ask::Script(agent) => self.follow_script(*agent).await,
+            Ask::Attach(profile) => self.attach_profile(profile, false).await?,
+            Ask::Script(agent) => self.follow_script(*agent).await?,
             Ask::Recount((first, last), turns) => {
                 self.note(CallEvent::TranscriptAdded { first, last });
                 self.recount(turns);
-                Ok(())
             }
             Ask::Set(change) => {
                 let mut variables = self.route.variables.clone();
@@ -65,11 +75,9 @@ impl Task {
                 if variables.set_all(&change.set) {
                     self.set_variables(variables);
                 }
-                Ok(())
             }
-        };
-        // Who asked may be gone.
-        drop(errand.reply.send(done.map(|()| self.snapshot(before, is_look))));
+        }
+        Ok(())
     }
 
     /// Does what follows from an input at once, so that who asked for it is told what came of it.

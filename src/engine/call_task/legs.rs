@@ -2,7 +2,6 @@
 
 use crate::agent::breaker;
 use crate::call::dial::DialTarget;
-use crate::call::dial::Joined;
 use crate::call::event::CallEvent;
 use crate::call::input::Input;
 use crate::call::input::LegInput;
@@ -14,6 +13,7 @@ use crate::engine::agent_health::Watch;
 use crate::engine::call_task::Task;
 use crate::engine::call_task::Woken;
 use crate::engine::call_task::media::Slot;
+use crate::engine::call_task::numbers::CalledNumber;
 use crate::engine::call_task::supervision;
 use crate::engine::call_task::supervision::Seated;
 use crate::engine::call_task::supervision::Seats;
@@ -34,12 +34,8 @@ use crate::engine::media_thread::MediaId;
 use crate::engine::passing;
 use crate::engine::sip_shard::ShardHandle;
 use crate::engine::way;
-use crate::routing::outbound::DiversionReason;
-use crate::routing::outbound::Forwarding;
 use crate::routing::outbound::OutboundPlan;
-use crate::routing::outbound::OutboundRequest;
 use crate::routing::template::Values;
-use crate::routing::trunk::Trunk;
 use crate::sip::endpoint::event::Command;
 use crate::sip::endpoint::event::DialogId;
 use crate::sip::endpoint::event::Refusal;
@@ -52,7 +48,6 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use std::fmt::Display;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::time::Duration;
 
 /// News of dialled legs that wait for their call; their tasks wait when it is full.
@@ -345,19 +340,8 @@ impl Task {
         }
         match target {
             DialTarget::Number { to, from, trunk, reason, joined } => {
-                let to = to.as_str().parse().map_err(|_| HangupCause::NotANumber)?;
-                let mut request = OutboundRequest::new(self.route.tenant.id, to);
-                request.from = from;
-                request.trunk = trunk;
-                if matches!(side, LegSide::Supervisor(_)) {
-                    // It is no party of the call: whose call it is, and what came with it, is not passed on.
-                    request.call_id = self.id().to_string();
-                    request.hops_left = Some(self.route.hops_left);
-                    request.trail = self.route.trail.to_value();
-                } else {
-                    self.pass_on(&mut request, reason);
-                }
-                request.joined_to = self.trunk_of(joined);
+                let number = CalledNumber { to, from, trunk, reason, joined };
+                let request = self.request_to(side, number)?;
                 let table = self.switch.table.load();
                 match self.switch.registry.plan_out(clock::now(), &table, request) {
                     Ok(plan) => Ok(DialRoute::Planned(Box::new(plan))),
@@ -411,43 +395,6 @@ impl Task {
         let (transport, at) = (way::transport_of(uri), way::address_of(uri));
         let listener = self.switch.listener(self.switch.listener_for(None, transport, at));
         listener.map_or(self.listener.rtp_address, |listener| listener.rtp_address)
-    }
-
-    /// What a leg that this call goes on to by a trunk has of the near leg.
-    fn pass_on(&self, request: &mut OutboundRequest, reason: DiversionReason) {
-        request.call_id = self.id().to_string();
-        request.hops_left = Some(self.route.hops_left);
-        request.trail = self.route.trail.to_value();
-        request.variables = self.route.variables.clone();
-        if matches!(self.near, Near::Dialled(_)) {
-            return;
-        }
-        let passing = self.route.passing.as_deref();
-        request.anonymous = self.route.withheld;
-        request.headers = passing.map(|passing| passing.headers().to_vec()).unwrap_or_default();
-        request.forwarding = Some(Forwarding {
-            caller: self.route.caller.parse().ok(),
-            dialled: self.route.dialled,
-            reason,
-            diversion: passing.and_then(|passing| passing.diversion.clone()),
-            history: passing.and_then(|passing| passing.history.clone()),
-            diverted: passing.map_or(0, |passing| passing.diverted),
-        });
-    }
-
-    /// The trunk by which the media come of whom a new leg is to talk with; `None`: of nobody's telephone.
-    fn trunk_of(&mut self, joined: Joined) -> Option<Arc<Trunk>> {
-        match joined {
-            Joined::Agent => None,
-            Joined::Leg(LegSide::Near) => {
-                let of_media = self.media.trunk.as_ref();
-                let moved = of_media.filter(|_| matches!(self.near, Near::Dialled(_)));
-                Some(Arc::clone(moved.unwrap_or(&self.route.trunk)))
-            }
-            Joined::Leg(side @ (LegSide::Far | LegSide::Third | LegSide::Supervisor(_))) => {
-                self.others.as_mut()?.slot(side).trunk.clone()
-            }
-        }
     }
 
     /// A caller that is not transferred is as before: when its shard gives the call up, that ends.

@@ -44,6 +44,35 @@ impl Registry {
         table: &RoutingTable,
         request: OutboundRequest,
     ) -> Result<OutboundPlan, Box<OutboundRefusal>> {
+        self.among_surroundings(|around| outbound::plan(now, table, around, request))
+    }
+
+    /// Says what stands against a call that is asked for, as far as it can be known before it is placed. Counts nothing.
+    ///
+    /// # Errors
+    /// Why it would not be placed, or no try of it be admitted; `Draining` while the node shuts down.
+    pub fn judge_out(
+        &self,
+        now: Moment,
+        table: &RoutingTable,
+        request: OutboundRequest,
+    ) -> Result<(), Box<OutboundRefusal>> {
+        let plan =
+            self.among_surroundings(|around| outbound::rehearse(now, table, around, request))?;
+        let admitted = if self.is_draining() {
+            Err(HangupCause::Draining)
+        } else {
+            self.check_out(now, &plan)
+        };
+        admitted.map_err(|cause| {
+            let mut decision = plan.decision;
+            decision.note("admission", format!("refused: {cause}"));
+            let (tenant, dialled) = (Some(plan.tenant), Some(plan.dialled));
+            Box::new(OutboundRefusal { cause, tenant, trunk: None, dialled, decision })
+        })
+    }
+
+    fn among_surroundings<T>(&self, decide: impl FnOnce(&mut Surroundings<'_>) -> T) -> T {
         let mut inner = self.lock();
         let inner = &mut *inner;
         let mut around = Surroundings {
@@ -53,7 +82,7 @@ impl Registry {
             wall: clock::wall_now(),
             random: &mut inner.random,
         };
-        outbound::plan(now, table, &mut around, request)
+        decide(&mut around)
     }
 
     /// Takes over what calls before this start used of their budgets.
@@ -458,6 +487,35 @@ mod tests {
         assert_eq!(left(&lab(50)), BRAKE_STEP);
         // By a trunk that is gone it goes on as it began.
         assert_eq!(left(&Lab::new(Vec::new())), BRAKE_STEP);
+    }
+
+    #[test]
+    fn what_is_only_asked_for_is_judged_as_it_would_be_and_counts_for_nothing() {
+        let lab = Lab::new(vec![trunk(1, |outbound| {
+            outbound.budget.per_destination_min = 1;
+            outbound.limits.calls_max = 1;
+        })]);
+        let registry = Registry::new(NodeLimits::default());
+        let judge = |to: &str| {
+            let judged = registry.judge_out(clock::now(), &lab.table, request(to));
+            judged.map_err(|refusal| (refusal.cause, refusal.decision.to_string()))
+        };
+        for _ in 0..2 {
+            assert_eq!(judge("+15551234567"), Ok(()));
+        }
+        let refused = |to: &str, cause, words: &str| {
+            let (why, said) = judge(to).expect_err("it is refused");
+            assert!(why == cause && said.contains(words), "{why}: {said}");
+        };
+        refused("+4420555", HangupCause::DestinationDenied, "+4420555");
+        let plan = registry.plan_out(clock::now(), &lab.table, request("+15551234567"));
+        let plan = plan.expect("a plan");
+        let first = plan.tries.first().expect("a try");
+        let permit = registry.admit_out(clock::now(), first, true).expect("a place");
+        refused("+15557654321", HangupCause::TrunkLimit, "refused: trunk_limit");
+        drop(permit);
+        registry.drain();
+        refused("+15557654321", HangupCause::Draining, "refused: draining");
     }
 
     #[test]

@@ -61,6 +61,9 @@ pub struct OutboundRequest {
     pub anonymous: bool,
     /// The call in that this one goes on from.
     pub forwarding: Option<Forwarding>,
+    /// The number of ours that a running call is with which this one is a leg of. As with `forwarding`, it says by which
+    /// trunks, and is shown where nothing else is asked for and the trunk lets it be; of its caller nothing is told.
+    pub within: Option<E164>,
     /// The trunk of the telephone call that this one is to be joined to.
     pub joined_to: Option<Arc<Trunk>>,
     /// Headers for the carrier; those are sent that the trunk passes on.
@@ -88,6 +91,7 @@ impl OutboundRequest {
             is_placed: false,
             anonymous: false,
             forwarding: None,
+            within: None,
             joined_to: None,
             headers: Vec::new(),
             variables: CallVariables::default(),
@@ -233,7 +237,31 @@ pub fn plan(
     around: &mut Surroundings<'_>,
     request: OutboundRequest,
 ) -> Result<OutboundPlan, Box<OutboundRefusal>> {
+    planned(now, table, around, (request, false))
+}
+
+/// What [`plan`] would decide now, of a call that is yet to be placed: it counts for nothing, and takes nobody's turn.
+///
+/// # Errors
+///
+/// As those of [`plan`].
+pub fn rehearse(
+    now: Moment,
+    table: &RoutingTable,
+    around: &mut Surroundings<'_>,
+    request: OutboundRequest,
+) -> Result<OutboundPlan, Box<OutboundRefusal>> {
+    planned(now, table, around, (request, true))
+}
+
+fn planned(
+    now: Moment,
+    table: &RoutingTable,
+    around: &mut Surroundings<'_>,
+    (request, is_rehearsal): (OutboundRequest, bool),
+) -> Result<OutboundPlan, Box<OutboundRefusal>> {
     let mut planning = Planning {
+        is_rehearsal,
         now,
         table,
         around,

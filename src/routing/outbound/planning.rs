@@ -74,6 +74,7 @@ pub(super) fn judge_budget(
 }
 
 pub(super) struct Planning<'a, 's> {
+    pub(super) is_rehearsal: bool,
     pub(super) now: Moment,
     pub(super) table: &'a RoutingTable,
     pub(super) around: &'a mut Surroundings<'s>,
@@ -136,7 +137,12 @@ impl Planning<'_, '_> {
         else {
             return Err(self.first_refusal.as_ref().map_or(HangupCause::NoTrunk, |first| first.0));
         };
-        let counted = self.around.usage.call_destination(self.now, tenant.id, dialled, most);
+        let (now, usage) = (self.now, &mut *self.around.usage);
+        let counted = if self.is_rehearsal {
+            usage.check_destination(now, tenant.id, dialled, most)
+        } else {
+            usage.call_destination(now, tenant.id, dialled, most)
+        };
         if let Err(cause) = counted {
             self.decision.note("limit", format!("called {most} times within a minute already"));
             return Err(cause);
@@ -146,7 +152,9 @@ impl Planning<'_, '_> {
                 "gateway",
                 format!("{}: {} of {}", at + 1, next.gateway.name, next.trunk.name),
             );
-            if at == 0 || tries.get(at - 1).is_some_and(|last| last.trunk.id != next.trunk.id) {
+            let is_first =
+                at == 0 || tries.get(at - 1).is_some_and(|last| last.trunk.id != next.trunk.id);
+            if is_first && !self.is_rehearsal {
                 self.around.board.take_turn(next.trunk.id);
             }
         }
@@ -235,7 +243,8 @@ impl Planning<'_, '_> {
 
     /// The number of the tenant that calls.
     fn own_row(&self, tenant: &Tenant) -> Option<&Arc<Number>> {
-        let own = self.request.from.or(self.request.forwarding.as_ref().map(|f| f.dialled))?;
+        let forwarded = self.request.forwarding.as_ref().map(|f| f.dialled);
+        let own = self.request.from.or(forwarded).or(self.request.within)?;
         self.table.number(own).filter(|row| row.tenant == tenant.id)
     }
 
@@ -371,13 +380,17 @@ impl Planning<'_, '_> {
         trunk: &Trunk,
         outbound: &OutboundTrunk,
     ) -> Result<E164, Objection> {
+        let class = outbound.compliance.class;
+        let forwarded = self.request.forwarding.as_ref();
+        // It was not chosen by anybody: where it would not do, the trunk's default does.
+        let within = self.request.within.filter(|own| class.permits(*own));
         let asking = Asking {
             table: self.table,
             tenant: tenant.id,
             trunk,
             asked: self.request.from,
-            forwarded: self.request.forwarding.as_ref().and_then(|f| f.caller),
-            dialled: self.request.forwarding.as_ref().map(|f| f.dialled),
+            forwarded: forwarded.and_then(|f| f.caller),
+            dialled: forwarded.map(|f| f.dialled).or(within),
         };
         let (caller, instead) = outbound
             .caller_id
@@ -386,10 +399,10 @@ impl Planning<'_, '_> {
         match instead {
             None => self.decision.note("caller", format!("{caller}")),
             Some(why) => {
-                let whose = if asking.dialled == Some(caller) {
-                    "the number that was called"
-                } else {
-                    "the trunk's default"
+                let whose = match (asking.dialled == Some(caller), forwarded) {
+                    (true, Some(_)) => "the number that was called",
+                    (true, None) => "the number of the call",
+                    (false, _) => "the trunk's default",
                 };
                 self.decision.note("caller", format!("{caller}, {whose}: {why}"));
             }
@@ -401,8 +414,7 @@ impl Planning<'_, '_> {
             let words = format!("{caller} is not of the same campaign");
             return Err((HangupCause::NumberNotInCampaign, words));
         }
-        let class = outbound.compliance.class;
-        if self.request.forwarding.is_none() && !class.permits(caller) {
+        if forwarded.is_none() && !class.permits(caller) {
             let words = format!("{caller} is not of the series its class of calls is made with");
             return Err((HangupCause::CallerIdDenied, words));
         }
