@@ -1,4 +1,5 @@
-//! A call's signalling as a ladder of text: one line a message, one column a party.
+//! A call's signalling as a ladder of text: one line a message, one column a party. Where two legs share a column, each
+//! has a number, and a line below says which one it is.
 
 use crate::sip::message::peek;
 use crate::sip::trace::Trace;
@@ -13,6 +14,15 @@ const WIDTH_MIN: usize = 34;
 const WIDTH_MAX: usize = 70;
 /// What an arrow has beside its label: a bar, its head, two blanks, and two dashes at either end.
 const ARROW: usize = 8;
+/// Most characters of what a leg begins with, and of its Call-ID.
+const LEG_MAX: usize = 80;
+
+/// A leg that shares its column with another.
+struct Leg<'t> {
+    call_id: &'t [u8],
+    /// Its first message.
+    first: &'t TracedMessage,
+}
 
 /// Draws the ladder: ourselves at the left, each peer in its column, times in seconds from the first
 /// message. Ends with a line that says how many messages are missing, if any are.
@@ -28,9 +38,11 @@ pub fn draw(trace: &Trace) -> String {
         let own = peers.iter().position(|peer| *peer == message.remote);
         own.unwrap_or(peers.len().saturating_sub(1)) + 1
     };
+    let legs = shared(trace, column_of);
+    let mark = |message: &TracedMessage| mark(&legs, message);
     // As wide as the longest label needs it, which has all columns up to its own.
     let labels = trace.messages.iter().map(|message| {
-        let label = label(&message.bytes).chars().count();
+        let label = label(&message.bytes).chars().count() + mark(message).len();
         (label + ARROW).div_ceil(column_of(message))
     });
     let addresses = peers.iter().map(|peer| peer.to_string().len() + 2);
@@ -45,8 +57,11 @@ pub fn draw(trace: &Trace) -> String {
     let start = trace.messages.first().map(|message| message.at);
     for message in &trace.messages {
         let at = message.at.since(start.unwrap_or(message.at)).as_secs_f64();
-        let arrow = arrow(message, column_of(message) * width);
+        let arrow = arrow(message, &mark(message), column_of(message) * width);
         text.push_str(&format!("{at:>9.3}  {arrow}\n"));
+    }
+    for (leg, number) in legs.iter().zip(1..) {
+        text.push_str(&format!("{:>9}  #{number}: {}\n", "", leg.text()));
     }
     if trace.left_out > 0 {
         text.push_str(&format!(
@@ -57,9 +72,59 @@ pub fn draw(trace: &Trace) -> String {
     text
 }
 
-/// An arrow of this width, labelled with what the message is.
-fn arrow(message: &TracedMessage, width: usize) -> String {
-    let label: String = label(&message.bytes).chars().take(width.saturating_sub(ARROW)).collect();
+/// The legs that share a column, in the order in which they begin.
+fn shared(trace: &Trace, column_of: impl Fn(&TracedMessage) -> usize) -> Vec<Leg<'_>> {
+    let mut places: Vec<(usize, Leg<'_>)> = Vec::new();
+    for message in &trace.messages {
+        let Some(call_id) = peek::call_id_of(&message.bytes) else { continue };
+        let column = column_of(message);
+        if !places.iter().any(|(at, leg)| *at == column && leg.call_id == call_id) {
+            places.push((column, Leg { call_id, first: message }));
+        }
+    }
+    let columns: Vec<usize> = places.iter().map(|(column, _)| *column).collect();
+    let is_shared = |column| columns.iter().filter(|other| **other == column).count() > 1;
+    let mut legs: Vec<Leg<'_>> = Vec::new();
+    for (column, leg) in places {
+        // One that goes on at another address is the same leg.
+        if is_shared(column) && legs.iter().all(|known| known.call_id != leg.call_id) {
+            legs.push(leg);
+        }
+    }
+    legs
+}
+
+/// What tells the messages of a leg from those of others in its column.
+fn mark(legs: &[Leg<'_>], message: &TracedMessage) -> String {
+    let call_id = peek::call_id_of(&message.bytes);
+    let at = legs.iter().position(|leg| Some(leg.call_id) == call_id);
+    at.map(|at| format!(" #{}", at + 1)).unwrap_or_default()
+}
+
+impl Leg<'_> {
+    /// What it begins with, with whom, and its Call-ID.
+    fn text(&self) -> String {
+        let TracedMessage { way, remote, bytes, .. } = self.first;
+        let first = first_line(bytes);
+        let begin = first.strip_suffix(b" SIP/2.0").unwrap_or(first);
+        let way = match way {
+            Way::In => "from",
+            Way::Out => "to",
+        };
+        format!("{} {way} {remote}, Call-ID {}", plain(begin), plain(self.call_id))
+    }
+}
+
+/// Text of a peer's for terminals, which must not obey it.
+fn plain(text: &[u8]) -> String {
+    let text = String::from_utf8_lossy(text);
+    text.chars().filter(|c| !c.is_control()).take(LEG_MAX).collect()
+}
+
+/// An arrow of this width, labelled with what the message is, and with the mark of its leg.
+fn arrow(message: &TracedMessage, mark: &str, width: usize) -> String {
+    let most = width.saturating_sub(ARROW + mark.len());
+    let label: String = label(&message.bytes).chars().take(most).chain(mark.chars()).collect();
     let right = width.saturating_sub(label.chars().count() + ARROW - 2);
     let line = format!("-- {label} {}", "-".repeat(right));
     match message.way {
@@ -68,10 +133,13 @@ fn arrow(message: &TracedMessage, width: usize) -> String {
     }
 }
 
+fn first_line(message: &[u8]) -> &[u8] {
+    message.split(|&byte| byte == b'\n').next().unwrap_or(&[]).trim_ascii()
+}
+
 /// Method or status, with the CSeq that tells what belongs together.
 fn label(message: &[u8]) -> String {
-    let first = message.split(|&byte| byte == b'\n').next().unwrap_or(&[]).trim_ascii();
-    let first = String::from_utf8_lossy(first);
+    let first = String::from_utf8_lossy(first_line(message));
     let what = match first.strip_prefix("SIP/2.0 ") {
         Some(status) => status,
         None => first.split(' ').next().unwrap_or(""),
@@ -126,6 +194,44 @@ mod tests {
                 "           (2 messages in between were not kept)",
             ]
         );
+    }
+
+    #[test]
+    fn legs_with_the_same_peer_are_told_apart_and_named() {
+        let invite = |to: &str, id: &str| {
+            format!("INVITE sip:{to} SIP/2.0\r\nCall-ID: {id}\r\nCSeq: 1 INVITE\r\n\r\n")
+        };
+        let ok = |id: &str| format!("SIP/2.0 200 OK\r\ni: {id}\r\nCSeq: 1 INVITE\r\n\r\n");
+        let messages = vec![
+            message(0, Way::In, 2, &invite("a@b", "near@c")),
+            message(0, Way::Out, 3, &invite("alone@d", "alone@e")),
+            message(0, Way::Out, 2, &invite("desk\u{1b}@d", "far@e")),
+            message(0, Way::In, 2, &ok("far@e")),
+            message(0, Way::Out, 2, &ok("near@c")),
+        ];
+        let text = draw(&Trace { messages, left_out: 1 });
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[1..],
+            [
+                "    0.000  |<-- INVITE (1 INVITE) #1 --------|",
+                "    0.000  |-- INVITE (1 INVITE) --------------------------------------------->|",
+                "    0.000  |-- INVITE (1 INVITE) #2 -------->|",
+                "    0.000  |<-- 200 OK (1 INVITE) #2 --------|",
+                "    0.000  |-- 200 OK (1 INVITE) #1 -------->|",
+                "           #1: INVITE sip:a@b from 127.0.0.2:5060, Call-ID near@c",
+                "           #2: INVITE sip:desk@d to 127.0.0.2:5060, Call-ID far@e",
+                "           (1 messages in between were not kept)",
+            ],
+            "{text}"
+        );
+        // However long a label is, its mark stands.
+        let endless = format!("SIP/2.0 500 {}\r\nCall-ID: two\r\n\r\n", "no ".repeat(500));
+        let messages =
+            vec![message(0, Way::In, 2, &invite("a@b", "one")), message(0, Way::In, 2, &endless)];
+        let text = draw(&Trace { messages, left_out: 0 });
+        let long = text.lines().nth(2).unwrap();
+        assert!(long.len() == 12 + WIDTH_MAX && long.contains(" #2 "), "{text}");
     }
 
     #[test]
