@@ -33,9 +33,7 @@ pub(super) fn count(now: Moment, before: &CallRecord, event: &CallEvent) {
             metric::observe_labelled(Histogram::CallSetup, direction(before), since_arrival);
         }
         CallEvent::Ringing | CallEvent::Progressed { side: LegSide::Near, .. } => {
-            if stages.ringing.is_none() {
-                metric::observe_labelled(Histogram::CallRinging, direction(before), since_arrival);
-            }
+            time_ringing(before, since_arrival);
         }
         CallEvent::Media(figures) | CallEvent::LegMedia(_, figures) => count_media(figures),
         CallEvent::ReofferRefused { cause, .. } => {
@@ -90,6 +88,13 @@ pub(super) fn count(now: Moment, before: &CallRecord, event: &CallEvent) {
         | CallEvent::Supervision(..)
         | CallEvent::PeerReason { .. }
         | CallEvent::Replaced(_) => (),
+    }
+}
+
+/// The first time that the near leg rings.
+fn time_ringing(before: &CallRecord, since_arrival: Duration) {
+    if before.stages.ringing.is_none() {
+        metric::observe_labelled(Histogram::CallRinging, direction(before), since_arrival);
     }
 }
 
