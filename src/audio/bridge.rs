@@ -57,6 +57,8 @@ pub enum Waiting {
     Ringback(&'static RingbackForm),
     /// The same until the agent may be heard: what that says already waits.
     Connecting(&'static RingbackForm),
+    /// The same after a moment of comfort noise, in which many an agent connects.
+    Starting(&'static RingbackForm),
     /// Comfort noise until the agent may be heard: what that says already waits.
     Quiet,
 }

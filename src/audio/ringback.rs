@@ -106,18 +106,31 @@ pub struct Ringback {
     form: &'static RingbackForm,
     tones: [Option<Tone>; PARTS_MAX],
     tick: u32,
+    /// Ticks of the pause before it begins.
+    pause: u32,
 }
 
 impl Ringback {
     /// Ringing from the beginning of its first sound.
     #[must_use]
     pub fn new(form: &'static RingbackForm) -> Self {
+        Self::after(form, 0)
+    }
+
+    /// The same after a pause of so many ms, a multiple of 20.
+    #[must_use]
+    pub fn after(form: &'static RingbackForm, pause_ms: u32) -> Self {
         let mut parts = form.parts.iter().map(|(hz, peak)| Tone::new(*hz, *peak));
-        Self { form, tones: std::array::from_fn(|_| parts.next()), tick: 0 }
+        let tones = std::array::from_fn(|_| parts.next());
+        Self { form, tones, tick: 0, pause: pause_ms / TICK_MS }
     }
 
     /// The next 20 ms; `None` in a pause.
     pub fn frame(&mut self) -> Option<Pcm> {
+        if let Some(left) = self.pause.checked_sub(1) {
+            self.pause = left;
+            return None;
+        }
         let sounds = self.form.sounds(self.tick);
         self.tick = self.tick.wrapping_add(1);
         if !sounds {

@@ -385,6 +385,9 @@ pub enum Comfort {
     Ringback,
     /// The same for an agent that connects: what that says already is kept for the answer.
     Connecting,
+    /// The same for the first agent of a call that was answered before it: one that is there in a moment is not
+    /// heard to ring.
+    Starting,
     /// The same, with noise alone.
     Quiet,
     /// It is on hold.

@@ -453,11 +453,8 @@ impl Call {
             State::Idle | State::Opening | State::Ending(_) | State::Over => self.path,
             State::Calling => AudioPath::Apart,
             State::Asking => AudioPath::Waiting(Comfort::Connecting),
-            State::Talking if self.steered.attaching || self.steered.missing => {
-                AudioPath::Waiting(match self.setup.agent.comfort {
-                    ComfortAudio::Noise => Comfort::Quiet,
-                    ComfortAudio::Ringback => Comfort::Connecting,
-                })
+            State::Talking if self.agent == AgentState::Connecting || self.steered.missing => {
+                AudioPath::Waiting(self.comfort())
             }
             State::Talking | State::Announcing(_) => agent,
             State::Referring(referring) => {
@@ -484,6 +481,16 @@ impl Call {
             State::Handing(Handing { with: Some(_), .. }) | State::Handed(_) => AudioPath::Others,
         };
         self.unless_holding(path)
+    }
+
+    /// What the near leg hears as long as its agent is not there.
+    fn comfort(&self) -> Comfort {
+        let is_first = !self.steered.attaching && !self.steered.missing;
+        match self.setup.agent.comfort {
+            ComfortAudio::Noise => Comfort::Quiet,
+            ComfortAudio::Ringback if is_first => Comfort::Starting,
+            ComfortAudio::Ringback => Comfort::Connecting,
+        }
     }
 
     /// What the near leg hears of whom it is to talk with, as long as that does not answer.

@@ -253,11 +253,11 @@ fn an_immediate_answer_does_not_wait_for_the_agent() {
                 LegOutput::Progress { status: 180, body: None }
             ))
     );
-    assert!(
-        bench
-            .give(Input::Agent(AgentInput::Ready))
-            .contains(&Output::Agent(AgentOutput::TellAnswered))
-    );
+    // Nor does the caller hear nothing meanwhile.
+    assert_eq!(legs::path(&out), Some(AudioPath::Waiting(Comfort::Starting)));
+    let out = bench.give(Input::Agent(AgentInput::Ready));
+    assert!(out.contains(&Output::Agent(AgentOutput::TellAnswered)), "{out:?}");
+    assert_eq!(legs::path(&out), Some(AudioPath::Agent(LegSide::Near)));
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! The tone of ringing that callers hear from us, measured on the wire.
 
+use crate::bot::Bot;
 use crate::call_out;
 use crate::carrier::CALLED;
 use crate::carrier::NUMBER;
@@ -111,6 +112,46 @@ async fn our_tone_takes_the_place_of_a_targets_early_media_where_its_trunk_says_
     hears((&phone, port), &target, 0x35).await;
     phone.hang_up().await;
     hear_bye(&target).await;
+}
+
+/// A bot says a second of this.
+const SAID: u8 = 0x37;
+
+/// The bot comes only now: all that it says is heard, and then it hangs up.
+async fn bot_comes(bot: &Bot, phone: &Phone) {
+    let mut stream = bot.accept().await;
+    stream.say_bytes(&[SAID; 8_000]).await;
+    let mut buffer = [0; 2_048];
+    let heard = async {
+        let mut whole = 0;
+        while whole < 45 {
+            let length = phone.media.recv_from(&mut buffer).await.unwrap().0;
+            let sound = audio(&buffer[..length]);
+            whole += u32::from(!sound.is_empty() && sound.iter().all(|byte| *byte == SAID));
+        }
+    };
+    timeout(PATIENCE, heard).await.expect("it is heard");
+    stream.close(1000).await;
+    hear_bye(phone).await;
+}
+
+#[tokio::test]
+async fn who_is_answered_before_the_bot_is_there_hears_ringing_until_it_is() {
+    let bot = Bot::bind().await;
+    let agent = json!({"kind": "twilio", "url": bot.url(), "answer": "immediate",
+                       "connect_timeout_ms": 30_000});
+    let more = json!({"numbers": {"country": "IN"}});
+    let (node, mut target, key) = call_out::node(agent, more).await;
+    let mut phone = Phone::new("127.0.0.9".parse().unwrap(), node.sip(), NUMBER).await;
+    phone.call("").await;
+    assert_eq!(Tone::heard(&phone, 3).await.cadence, [400, 200, 400]);
+    bot_comes(&bot, &phone).await;
+
+    call_out::place(&node, &key, json!({"to": CALLED, "from": NUMBER})).await;
+    let invite = target.expect("INVITE ").await;
+    pick_up(&mut target, &invite).await;
+    assert_eq!(Tone::heard(&target, 3).await.cadence, [400, 200, 400]);
+    bot_comes(&bot, &target).await;
 }
 
 #[tokio::test]

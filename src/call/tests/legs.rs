@@ -6,6 +6,7 @@ use crate::call::dial::DialRequest;
 use crate::call::input::AudioPath;
 use crate::call::input::Comfort;
 use crate::call::input::Successor;
+use crate::call::transfer::TransferRequest;
 use crate::types::codec::Codec;
 use crate::types::srtp::SrtpPolicy;
 
@@ -137,6 +138,33 @@ fn a_call_out_reserves_media_then_dials_and_connects_its_agent_while_it_rings() 
     assert!(out.contains(&Output::Media(NEAR, MediaOutput::StartPlayout)));
     assert_eq!(path(&out), Some(AudioPath::Agent(NEAR)));
     assert!(bench.call.is_answered());
+}
+
+#[test]
+fn who_answers_before_the_agent_is_there_hears_what_its_profile_says_until_it_is() {
+    for (comfort, heard) in
+        [(ComfortAudio::Ringback, Comfort::Starting), (ComfortAudio::Noise, Comfort::Quiet)]
+    {
+        let mut bench = Bench::new(|setup| {
+            setup.opening = Opening::Outbound(Box::new(request()));
+            setup.agent.faults.comfort = comfort;
+        });
+        bench.give(Input::Begun);
+        bench.run_media(NEAR);
+        let out = bench.leg(NEAR, LegInput::Answered(sdp()));
+        assert!(!out.contains(&answered_agent()), "{out:?}");
+        assert_eq!(path(&out), Some(AudioPath::Waiting(heard)));
+        // A transfer that comes to nothing meanwhile leads back there.
+        let bridge = TransferRequest::Bridge(Box::new(request()));
+        bench.give(Input::TransferRequested(bridge));
+        bench.run_media(FAR);
+        let (cause, status) = (HangupCause::Busy, Some(486));
+        let out = bench.leg(FAR, LegInput::DialFailed { cause, status });
+        assert_eq!(path(&out), Some(AudioPath::Waiting(heard)));
+        let out = bench.give(Input::Agent(AgentInput::Ready));
+        assert!(out.contains(&answered_agent()), "{out:?}");
+        assert_eq!(path(&out), Some(AudioPath::Agent(NEAR)));
+    }
 }
 
 fn answered_agent() -> Output {

@@ -552,6 +552,7 @@ fn waiting(comfort: Comfort, country: &str) -> Waiting {
     match comfort {
         Comfort::Ringback => Waiting::Ringback(RingbackForm::of_country(country)),
         Comfort::Connecting => Waiting::Connecting(RingbackForm::of_country(country)),
+        Comfort::Starting => Waiting::Starting(RingbackForm::of_country(country)),
         Comfort::Quiet => Waiting::Quiet,
         Comfort::Silence | Comfort::Hold => Waiting::Noise,
     }

@@ -410,15 +410,36 @@ fn who_waits_hears_ringing() {
 
 #[test]
 fn what_an_agent_says_while_its_caller_hears_ringing_is_kept_for_the_answer() {
+    let form = RingbackForm::of_country("US");
+    for waiting in [Waiting::Connecting(form), Waiting::Starting(form), Waiting::Quiet] {
+        let mut legs = Legs::new(Codec::Pcmu, Codec::Pcmu);
+        legs.one.session.bridge(Bridged::new(BridgeEnd::nowhere(waiting)));
+        assert_eq!(legs.one.agent.push_audio(&[LOUD; 1_600]), 1_600);
+        legs.one.ticks(20);
+        assert!(legs.one.rtp().iter().all(|packet| !packet.payload.contains(&LOUD)));
+        drop(legs.one.session.unbridge());
+        legs.one.sent.clear();
+        legs.one.ticks(20);
+        let said = legs.one.rtp().iter().filter(|packet| packet.payload == [LOUD; 160]).count();
+        assert!(said >= 9, "{waiting:?}: {said}");
+    }
+}
+
+#[test]
+fn an_agent_that_is_there_in_a_moment_is_not_heard_to_ring() {
     let mut legs = Legs::new(Codec::Pcmu, Codec::Pcmu);
     let form = RingbackForm::of_country("US");
-    legs.one.session.bridge(Bridged::new(BridgeEnd::nowhere(Waiting::Connecting(form))));
-    assert_eq!(legs.one.agent.push_audio(&[LOUD; 1_600]), 1_600);
-    legs.one.ticks(20);
-    assert!(legs.one.rtp().iter().all(|packet| !packet.payload.contains(&LOUD)));
-    drop(legs.one.session.unbridge());
-    legs.one.sent.clear();
-    legs.one.ticks(20);
-    let said = legs.one.rtp().iter().filter(|packet| packet.payload == [LOUD; 160]).count();
-    assert!(said >= 9, "{said}");
+    legs.one.session.bridge(Bridged::new(BridgeEnd::nowhere(Waiting::Starting(form))));
+    legs.one.ticks(120);
+    let rings: Vec<bool> = legs
+        .one
+        .rtp()
+        .iter()
+        .map(|packet| {
+            let mut linear = [0; 160];
+            g711::decode(Law::Mu, packet.payload, &mut linear);
+            share_at(&linear, 440) + share_at(&linear, 480) > 0.5
+        })
+        .collect();
+    assert_eq!(rings, [[false; 20].as_slice(), &[true; 100]].concat());
 }

@@ -19,6 +19,10 @@ use crate::rtp::dtmf_turn;
 use crate::types::codec::Law;
 use crate::types::moment::Moment;
 
+/// How long it does not ring yet where an agent only begins to connect, in ms: a piece of a tone before its first word
+/// would be heard as a fault.
+const STARTING_MS: u32 = 400;
+
 /// What a session is bridged with. Few are, so it has its own place, made before the media thread gets it.
 #[derive(Debug)]
 pub struct Bridged {
@@ -39,13 +43,17 @@ impl Bridged {
         let ringing = match end.waiting() {
             Waiting::Noise | Waiting::Quiet => None,
             Waiting::Ringback(form) | Waiting::Connecting(form) => Some(Ringback::new(form)),
+            Waiting::Starting(form) => Some(Ringback::after(form, STARTING_MS)),
         };
         let (relay, untold) = (Relay::default(), KeyQueue::default());
         Box::new(Self { end, relay, untold, lost: 0, ringing })
     }
 
     const fn agent_waits(&self) -> bool {
-        matches!(self.end.waiting(), Waiting::Connecting(_) | Waiting::Quiet)
+        match self.end.waiting() {
+            Waiting::Connecting(_) | Waiting::Starting(_) | Waiting::Quiet => true,
+            Waiting::Noise | Waiting::Ringback(_) => false,
+        }
     }
 
     /// Whether who is at the other side makes use of 16 kHz.
