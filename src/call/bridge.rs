@@ -315,7 +315,8 @@ impl Call {
         }
     }
 
-    /// The transfer came to nothing: the near leg goes back to whom it was with, or hears why it cannot.
+    /// The transfer came to nothing: the near leg goes back to whom it was with; where that is gone, the next agent takes
+    /// over, or it hears why it cannot go on.
     pub(super) fn come_back(
         &mut self,
         now: Moment,
@@ -334,7 +335,7 @@ impl Call {
                 self.state = State::Talking;
             }
             (_, AgentState::Absent | AgentState::Announcing | AgentState::Gone) => {
-                self.announce(now, undone.cause(), out);
+                self.replace_or_announce(now, undone.cause(), out);
             }
         }
     }

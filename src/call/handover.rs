@@ -193,8 +193,8 @@ impl Call {
         self.handing_undone(now, handing, (cause, Undone::Failed(cause)), out);
     }
 
-    /// The near leg keeps whom it is with, or the announcement where that is an agent that is gone; one
-    /// that did not wait has nobody to keep.
+    /// The near leg keeps whom it is with, or gets the next agent or the announcement where that is an agent
+    /// that is gone; one that did not wait has nobody to keep.
     fn handing_undone(
         &mut self,
         now: Moment,
@@ -211,7 +211,7 @@ impl Call {
             _ if self.near.is_gone() => self.end(now, cause, Party::Switch, out),
             Some((far, is_agent)) => self.state = State::Bridged(far, is_agent),
             None if self.agent == AgentState::Ready => self.state = State::Talking,
-            None => self.announce(now, cause, out),
+            None => self.replace_or_announce(now, cause, out),
         }
     }
 

@@ -1,5 +1,6 @@
 //! Transfers of running calls that an application asks for.
 
+use crate::bot::Bot;
 use crate::call_out;
 use crate::carrier::CALLED;
 use crate::carrier::NUMBER;
@@ -12,6 +13,7 @@ use crate::carrier::refuse;
 use crate::node::Node;
 use crate::node::wait_for;
 use crate::phone::Phone;
+use crate::rows;
 use serde_json::Value;
 use serde_json::json;
 
@@ -34,6 +36,34 @@ pub(crate) async fn talking(node: &Node) -> (Phone, u16, String) {
 pub(crate) async fn transfer(node: &Node, key: &str, call: &str, wish: Value) {
     let answer = node.post(&calls(1, &format!("/{call}/transfer")), key, &wish).await;
     assert_eq!(answer.status, 202, "{}", answer.body);
+}
+
+#[tokio::test]
+async fn a_caller_whose_bot_left_comes_to_the_next_one_where_its_transfer_fails() {
+    let (first, second) = (Bot::bind().await, Bot::bind().await);
+    let agent = |bot: &Bot| json!({"kind": "twilio", "url": bot.url()});
+    let (node, target, key) = call_out::node(agent(&first), json!({})).await;
+    let (own, next) = (rows::uuid(2), rows::uuid(5));
+    let order = format!(
+        "UPDATE ai_profiles SET fallback_profiles = ARRAY['{next}'::uuid] WHERE id = '{own}'"
+    );
+    node.put(&[rows::profile(5, 1, agent(&second)), order]).await;
+    let ((mut phone, _, call), mut stream) = tokio::join!(talking(&node), first.accept());
+    transfer(&node, &key, &call, json!({"to": CALLED})).await;
+    let invite = target.expect("INVITE ").await;
+    stream.close(1000).await;
+    wait_for("the bot left", async || {
+        let shown = node.read(&calls(1, &format!("/{call}")), &key).await;
+        (shown["live"]["agent"] == "gone").then_some(())
+    })
+    .await;
+    refuse(&target, &invite, "486 Busy Here", "").await;
+    let stream = second.accept().await;
+    assert_eq!(stream.start["start"]["customParameters"]["tandem_resumed"], "takeover");
+    phone.hang_up().await;
+    let record = node.record(&phone.call_id).await;
+    assert_eq!((record.cause.as_str(), record.has_fallback), ("normal", false));
+    assert_eq!(record.agent_failure, None);
 }
 
 #[tokio::test]

@@ -21,7 +21,7 @@ pub(super) fn by_link(n: u128) -> NextAgent {
     NextAgent { profile: id(n), agent: plain().agent, partner: Partner::Agent }
 }
 
-fn by_number(n: u128) -> NextAgent {
+pub(super) fn by_number(n: u128) -> NextAgent {
     let partner = Partner::Forward(Box::new(request()));
     NextAgent { profile: id(n), agent: plain().agent, partner }
 }

@@ -170,6 +170,18 @@ fn an_agent_that_is_lost_while_it_is_handed_over_takes_nobody_with_it() {
     assert!(out.contains(&notify(500)));
 }
 
+#[test]
+fn the_next_agent_takes_over_from_one_that_is_lost_while_it_is_handed_over() {
+    let mut bench = handing();
+    bench.call.setup.fallbacks = [super::fallback::by_link(2)].into();
+    let out = bench.give(Input::Agent(AgentInput::Lost(HangupCause::AgentLost)));
+    assert_eq!(hangs_up(&out, FAR), Some(HangupCause::AgentLost));
+    assert!(out.contains(&Output::Agent(AgentOutput::Attach)), "{out:?}");
+    assert!(!out.contains(&Output::Agent(AgentOutput::StartFallback)), "{out:?}");
+    let out = bench.give(Input::Agent(AgentInput::Ready));
+    assert_eq!(path(&out), Some(AudioPath::Agent(NEAR)));
+}
+
 /// A forwarded call whose caller wants whom it talks with connected with somebody else.
 fn handing_on() -> Bench {
     let mut bench = Bench::new(|setup| {

@@ -1,5 +1,7 @@
 //! Transfers in virtual time, to targets that misbehave in each way: the caller is never lost.
 
+use super::fallback::by_link;
+use super::fallback::by_number;
 use super::legs::dial;
 use super::legs::hangs_up;
 use super::legs::path;
@@ -251,6 +253,41 @@ fn an_agent_that_leaves_during_its_transfer_is_missed_only_when_that_fails() {
         bench.give(Input::Agent(leave));
         let out = bench.leg(FAR, LegInput::Answered(sdp()));
         assert_eq!(path(&out), Some(AudioPath::Bridge(FAR)));
+    }
+}
+
+#[test]
+fn the_next_agent_takes_over_from_one_that_left_for_a_transfer_that_fails() {
+    let left = [AgentInput::HungUp, AgentInput::Lost(HangupCause::AgentLost)];
+    for (leave, next) in left.into_iter().flat_map(|leave| [(leave, true), (leave, false)]) {
+        let agents = || VecDeque::from([if next { by_link(2) } else { by_number(2) }]);
+        let taken_over = |bench: &mut Bench, out: &[Output]| {
+            assert!(!out.contains(&Output::Agent(AgentOutput::StartFallback)), "{out:?}");
+            assert!(records(out, &CallEvent::AgentReplaced(by_link(2).profile)), "{out:?}");
+            if next {
+                assert!(out.contains(&Output::Agent(AgentOutput::Attach)), "{out:?}");
+                assert_eq!(path(out), Some(AudioPath::Waiting(Comfort::Connecting)));
+                let out = bench.give(Input::Agent(AgentInput::Ready));
+                assert_eq!(path(&out), Some(AudioPath::Agent(NEAR)));
+            } else {
+                let has_line = |side| out.contains(&Output::Media(side, MediaOutput::Reserve));
+                let side = if has_line(FAR) { FAR } else { THIRD };
+                assert!(dial(&bench.run_media(side), side).is_some(), "{out:?}");
+                let out = bench.leg(side, LegInput::Answered(sdp()));
+                assert_eq!(path(&out), Some(AudioPath::Bridge(side)));
+            }
+        };
+        let mut bench = joining();
+        bench.call.setup.fallbacks = agents();
+        bench.give(Input::Agent(leave));
+        let busy = LegInput::DialFailed { cause: HangupCause::Busy, status: Some(486) };
+        let out = bench.leg(FAR, busy);
+        taken_over(&mut bench, &out);
+        let mut bench = referring(false);
+        bench.call.setup.fallbacks = agents();
+        bench.give(Input::Agent(leave));
+        let out = bench.leg(NEAR, LegInput::ReferFailed { status: 603 });
+        taken_over(&mut bench, &out);
     }
 }
 

@@ -14,6 +14,7 @@ use crate::call::steer::Order;
 use crate::call::steer::Senseless;
 use crate::call::transfer::TransferNews;
 use crate::call::transfer::TransferRequest;
+use crate::cdr::TimedEvent;
 use crate::clock;
 use crate::engine::agent_task;
 use crate::engine::agent_task::AgentCall;
@@ -361,7 +362,7 @@ impl Task {
             dialled: self.route.dialled,
             variables: self.route.variables.clone(),
             trace: self.trace_context(),
-            before: self.log.record().agent_failure.map(|_| self.story.clone()),
+            before: self.takes_over().then(|| self.story.clone()),
         };
         let settings = self.route.profile.agent.clone();
         if let Some(plan) = ScriptPlan::of(&settings.kind) {
@@ -377,6 +378,14 @@ impl Task {
         let next = self.next_profiles.last().is_some_and(|last| last.id != own);
         let setup = AgentSetup { settings, call, end, roots, awaited, give_back, health, next };
         (Speaker::Agent(agent_task::start(setup, events_in)), Events::Agent(events))
+    }
+
+    /// Whether who speaks next comes in the place of an agent that was lost, or that left for a transfer which failed.
+    fn takes_over(&self) -> bool {
+        let record = self.log.record();
+        let replaces = |timed: &TimedEvent| matches!(timed.event, CallEvent::AgentReplaced(_));
+        let was_there = record.stages.agent_ready.is_some();
+        record.agent_failure.is_some() || (was_there && self.log.events().iter().any(replaces))
     }
 
     /// Who hears whom it talks with beside the voice: nobody beside an announcement, and beside a built-in agent only
