@@ -5,7 +5,6 @@ use crate::call::AgentState;
 use crate::call::Call;
 use crate::call::State;
 use crate::call::event::CallEvent;
-use crate::call::input::AgentOutput;
 use crate::call::input::MediaOutput;
 use crate::call::input::Output;
 use crate::call::record::RecordOrder;
@@ -75,6 +74,8 @@ pub struct Attach {
     pub profile: AiProfileId,
     /// How it is reached.
     pub agent: AgentSettings,
+    /// Whom the near leg then talks with.
+    pub partner: Partner,
     /// Who takes over from it, in turn.
     pub fallbacks: VecDeque<NextAgent>,
     /// It takes the near leg's peer back from another leg it talks with or waits for, which is hung up.
@@ -528,7 +529,7 @@ impl Call {
     }
 
     /// The present agent, or the announcement in its place, gives way; the near leg hears comfort audio
-    /// until the new one is there.
+    /// until the new one is there, or how far the call to it got.
     fn attach(
         &mut self,
         now: Moment,
@@ -554,15 +555,15 @@ impl Call {
         // Who asked for it decided who speaks.
         self.timers.stop(Timer::AskEnd);
         self.timers.stop(Timer::FallbackEnd);
-        self.timers.set(Timer::HangUp, attach.agent.hangup_after.map(|after| now + after));
         self.setup.agent = AgentTerms::of(&attach.agent);
-        self.setup.partner = Partner::Agent;
+        self.setup.partner = attach.partner;
         self.setup.fallbacks = attach.fallbacks;
-        self.agent = AgentState::Connecting;
-        self.steered.attaching = true;
-        self.state = State::Talking;
-        out.push(Output::Agent(AgentOutput::Attach));
+        let is_called = self.reach_partner(now, out);
         out.push(Output::Record(CallEvent::AgentAttached(attach.profile)));
+        if !is_called {
+            out.push(Output::Record(CallEvent::AgentFailed(HangupCause::Overload, None)));
+            self.replace_or_announce(now, HangupCause::Overload, out);
+        }
         Ok(())
     }
 

@@ -548,6 +548,43 @@ async fn a_menu_hands_its_caller_to_the_agent_of_another_profile() {
 }
 
 #[tokio::test]
+async fn a_menu_hands_its_caller_to_whom_another_profile_reaches_by_telephone() {
+    let keys = json!({"1": {"agent": rows::uuid(7).to_string()},
+                      "2": {"agent": rows::uuid(8).to_string()}});
+    let menu = json!({"prompt": {"asset": "menu.ulaw"}, "timeout_ms": 60_000, "keys": keys});
+    let (node, mut far, key) = node(json!({"kind": "dtmf_ivr", "menu": menu})).await;
+    let desk = format!("sip:desk@{}", far.local());
+    node.put(&[
+        rows::profile(7, 1, json!({"kind": "forward", "to": CALLED})),
+        rows::profile(8, 1, json!({"kind": "sip", "uri": desk})),
+    ])
+    .await;
+    let assets = node.assets();
+    std::fs::create_dir_all(&assets).unwrap();
+    std::fs::write(assets.join("menu.ulaw"), [SOUND[0]; 80_000]).unwrap();
+    for (pressed, reached) in [("1", CALLED), ("2", "desk")] {
+        let mut phone = caller(&node).await;
+        let port = phone.call("").await.audio_port();
+        hear_sound(&phone).await;
+        press(&mut phone, pressed).await;
+        let invite = far.expect("INVITE ").await;
+        assert!(invite.start.contains(&format!("sip:{reached}@")), "{invite:?}");
+        pick_up(&mut far, &invite).await;
+        hears((&phone, port), &far, 0x33).await;
+        hears((&far, invite.audio_port()), &phone, 0x34).await;
+        phone.hang_up().await;
+        hear_bye(&far).await;
+        let call = call_of(&node, &phone).await;
+        let record = shown(&node, 1, &call, &key).await;
+        assert_eq!((&record["cause"], &record["ended_by"]), (&json!("normal"), &json!("caller")));
+        let attached = format!(
+            "SELECT count(*) FROM call_events WHERE call_id = '{call}' AND name = 'agent_attached'"
+        );
+        assert_eq!(node.count(&attached).await, 1);
+    }
+}
+
+#[tokio::test]
 async fn a_receptionist_greets_asks_who_says_nothing_and_takes_its_leave() {
     let script = json!({"patience_ms": 300, "lines": []});
     let (node, _far, key) = node(json!({"kind": "receptionist", "script": script})).await;

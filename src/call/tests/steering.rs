@@ -1,5 +1,6 @@
 //! What applications ask of running calls, in virtual time.
 
+use super::legs::dial;
 use super::legs::path;
 use super::legs::sdp;
 use super::random::request;
@@ -61,12 +62,12 @@ pub(super) fn attach() -> Order {
 }
 
 fn attaching(takes_back: bool) -> Order {
-    Order::Attach(Box::new(Attach {
-        profile: profile(),
-        agent: plain().agent,
-        fallbacks: VecDeque::new(),
-        takes_back,
-    }))
+    attaching_to(Partner::Agent, takes_back)
+}
+
+fn attaching_to(partner: Partner, takes_back: bool) -> Order {
+    let (agent, fallbacks) = (plain().agent, VecDeque::new());
+    Order::Attach(Box::new(Attach { profile: profile(), agent, partner, fallbacks, takes_back }))
 }
 
 /// One of each.
@@ -84,6 +85,8 @@ pub(super) fn all() -> Vec<Order> {
         Order::Unmute(MutedSide::Caller),
         Order::Unmute(MutedSide::Agent),
         attach(),
+        attaching_to(Partner::Forward(Box::new(request())), false),
+        attaching_to(Partner::AgentLeg(Box::new(request())), true),
         supervise(SupervisionMode::Listen),
         supervise(SupervisionMode::Whisper),
         Order::ChangeSupervision(None, SupervisionMode::Barge),
@@ -243,6 +246,49 @@ fn another_agent_comes_while_the_caller_hears_comfort_audio() {
     assert_eq!(bench.call.standing().phase, Phase::WithAgent);
     let mut bench = Bench::bridged();
     assert_eq!(bench.order(attach()), Err(Senseless::NotWithAgent));
+}
+
+#[test]
+fn another_agent_may_be_one_that_is_reached_by_telephone() {
+    for partner in [Partner::Forward, Partner::AgentLeg] {
+        let order = || attaching_to(partner(Box::new(request())), false);
+        let mut bench = Bench::talking();
+        let out = bench.order(order()).expect("it makes sense");
+        assert!(out.contains(&Output::Agent(AgentOutput::End)), "{out:?}");
+        assert!(!out.contains(&Output::Agent(AgentOutput::Attach)), "{out:?}");
+        assert!(out.contains(&Output::Record(CallEvent::AgentAttached(profile()))), "{out:?}");
+        assert!(dial(&bench.run_media(FAR), FAR).is_some());
+        let out = bench.leg(FAR, LegInput::Progressed { status: 180, body: None });
+        assert_eq!(path(&out), Some(AudioPath::Waiting(Comfort::Ringback)));
+        let out = bench.leg(FAR, LegInput::Answered(sdp()));
+        assert_eq!(path(&out), Some(AudioPath::Bridge(FAR)));
+        // Another takes its place only where that is taken back.
+        assert_eq!(bench.order(order()), Err(Senseless::NotWithAgent));
+        let ended = LegInput::Ended { cause: HangupCause::Normal, by: Party::Far };
+        bench.leg(FAR, ended);
+        assert_eq!(bench.close_all().0, HangupCause::Normal);
+        // What goes wrong with it is an agent's failure.
+        let mut bench = Bench::talking();
+        bench.order(order()).expect("it makes sense");
+        bench.run_media(FAR);
+        let (cause, status) = (HangupCause::Busy, Some(486));
+        let out = bench.leg(FAR, LegInput::DialFailed { cause, status });
+        assert!(out.contains(&Output::Agent(AgentOutput::StartFallback)), "{out:?}");
+    }
+}
+
+#[test]
+fn an_agent_by_telephone_for_whose_leg_there_is_no_room_is_one_that_failed() {
+    let mut bench = Bench::bridged();
+    let bridge = TransferRequest::Bridge(Box::new(request()));
+    bench.give(Input::TransferRequested(bridge));
+    bench.run_media(LegSide::Third);
+    // Both other legs are hung up, and their media are not closed yet.
+    let order = attaching_to(Partner::AgentLeg(Box::new(request())), true);
+    let out = bench.order(order).expect("it makes sense");
+    let failed = CallEvent::AgentFailed(HangupCause::Overload, None);
+    assert!(out.contains(&Output::Record(failed)), "{out:?}");
+    assert!(out.contains(&Output::Agent(AgentOutput::StartFallback)), "{out:?}");
 }
 
 #[test]

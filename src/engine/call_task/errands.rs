@@ -97,7 +97,8 @@ impl Task {
         Stood { state: record.state(), standing: self.call.standing(), profile }
     }
 
-    /// The agent of another profile takes over; from another leg, too, where it takes the caller back.
+    /// The agent of another profile takes over, by the link or by telephone; from another leg, too, where it takes the
+    /// caller back.
     pub(super) async fn attach_profile(
         &mut self,
         profile: Arc<AiProfile>,
@@ -105,13 +106,15 @@ impl Task {
     ) -> Result<(), Senseless> {
         let next = partner::fallbacks(&self.switch.table.load(), &profile);
         let fallbacks = partner::next_agents(&next);
+        let agent = profile.agent.clone();
+        let (profile_id, partner) = (profile.id, partner::of_agent(&agent));
+        // One of them may take over in the same step.
+        let next_before = std::mem::replace(&mut self.next_profiles, next.into());
         let before = std::mem::replace(&mut self.route.profile, profile);
-        let (profile, agent) = (self.route.profile.id, self.route.profile.agent.clone());
-        let order = Order::Attach(Box::new(Attach { profile, agent, fallbacks, takes_back }));
-        let done = self.order(order).await;
-        match done {
-            Ok(()) => self.next_profiles = next.into(),
-            Err(_) => self.route.profile = before,
+        let attach = Attach { profile: profile_id, agent, partner, fallbacks, takes_back };
+        let done = self.order(Order::Attach(Box::new(attach))).await;
+        if done.is_err() {
+            (self.route.profile, self.next_profiles) = (before, next_before);
         }
         done
     }
