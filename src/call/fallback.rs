@@ -39,6 +39,7 @@ impl Call {
         out: &mut Vec<Output>,
     ) -> bool {
         while let Some(next) = self.setup.fallbacks.pop_front() {
+            self.unmute_next(out);
             out.push(Output::Record(CallEvent::AgentReplaced(next.profile)));
             out.push(Output::Agent(AgentOutput::TakeProfile(next.profile)));
             self.setup.agent = AgentTerms::of(&next.agent);

@@ -511,7 +511,12 @@ impl Call {
             AudioPath::Agent(side) => holds(side),
             AudioPath::Bridge(far) | AudioPath::Early(far) => holds(LegSide::Near) || holds(far),
             AudioPath::Others => holds(LegSide::Far) || holds(LegSide::Third),
-            AudioPath::Waiting(_) | AudioPath::Apart => false,
+            // One that has no agent at the moment is on hold all the same.
+            AudioPath::Waiting(Comfort::Connecting | Comfort::Starting | Comfort::Quiet) => {
+                holds(LegSide::Near)
+            }
+            AudioPath::Waiting(Comfort::Silence | Comfort::Ringback | Comfort::Hold)
+            | AudioPath::Apart => false,
         };
         if held { AudioPath::Waiting(Comfort::Hold) } else { path }
     }

@@ -431,6 +431,13 @@ impl Call {
         self.order_hold(false, out)
     }
 
+    /// Whoever takes an agent's place is heard: that the other was not was about that one. Hold stays, as it is about the
+    /// caller.
+    pub(super) fn unmute_next(&mut self, out: &mut Vec<Output>) {
+        // Refused where there is nothing to undo.
+        self.unmute_agent(out).ok();
+    }
+
     fn unmute_agent(&mut self, out: &mut Vec<Output>) -> Result<(), Senseless> {
         self.mute(MutedSide::Agent, false, out)
     }
@@ -552,6 +559,7 @@ impl Call {
             | State::Over => return Err(Senseless::NotWithAgent),
         }
         self.end_agent(out);
+        self.unmute_next(out);
         // Who asked for it decided who speaks.
         self.timers.stop(Timer::AskEnd);
         self.timers.stop(Timer::FallbackEnd);

@@ -376,9 +376,39 @@ fn a_caller_on_hold_whose_agent_is_lost_waits_there_for_the_next() {
     let mut bench = Bench::new(|setup| setup.fallbacks = [super::fallback::by_link(2)].into());
     bench.talk();
     bench.order(Order::Hold).expect("it makes sense");
+    let held = format!("{OFFER}a=recvonly\r\n");
+    bench.leg(NEAR, LegInput::ReofferAnswered(Some(held.into())));
+    // It hears no ringing, but goes on hearing what those on hold hear.
+    bench.give(Input::Agent(AgentInput::Interrupted(HangupCause::AgentLost)));
+    assert_eq!(bench.give(Input::Agent(AgentInput::Missed)), []);
     let out = bench.give(Input::Agent(AgentInput::Lost(HangupCause::AgentLost)));
     assert!(out.contains(&Output::Agent(AgentOutput::Attach)), "{out:?}");
     assert!(!out.contains(&Output::Record(CallEvent::HoldEnded)), "{out:?}");
-    bench.give(Input::Agent(AgentInput::Ready));
+    assert_eq!(path(&out), None);
+    assert_eq!(path(&bench.give(Input::Agent(AgentInput::Ready))), None);
     assert!(bench.call.standing().on_hold);
+    let out = bench.order(Order::Resume).expect("it makes sense");
+    assert_eq!(path(&out), Some(AudioPath::Agent(NEAR)));
+}
+
+#[test]
+fn who_takes_a_muted_agents_place_is_heard() {
+    let unmuted = Output::Record(CallEvent::Unmuted(MutedSide::Agent));
+    for attaches in [false, true] {
+        let mut bench = Bench::new(|setup| setup.fallbacks = [super::fallback::by_link(2)].into());
+        bench.talk();
+        for side in [MutedSide::Agent, MutedSide::Caller] {
+            bench.order(Order::Mute(side)).expect("it makes sense");
+        }
+        let out = if attaches {
+            bench.order(attach()).expect("it makes sense")
+        } else {
+            bench.give(Input::Agent(AgentInput::Lost(HangupCause::AgentLost)))
+        };
+        assert!(out.contains(&unmuted), "{out:?}");
+        let mute = MediaOutput::Mute { inward: true, outward: false };
+        assert!(out.contains(&Output::Media(NEAR, mute)), "the caller stays muted: {out:?}");
+        let standing = bench.call.standing();
+        assert!(!standing.agent_muted && standing.caller_muted, "{standing:?}");
+    }
 }
