@@ -1,4 +1,4 @@
-//! The agent of another profile in place of one that was not reached or is lost.
+//! The agent of another profile in place of one that was not reached or is lost, or that gives way to it.
 
 use crate::call::AgentState;
 use crate::call::Call;
@@ -10,6 +10,9 @@ use crate::call::input::AgentOutput;
 use crate::call::input::Output;
 use crate::call::setup::AgentTerms;
 use crate::call::setup::Partner;
+use crate::call::side::LegSide;
+use crate::call::steer::Attach;
+use crate::call::steer::Senseless;
 use crate::call::timer::Timer;
 use crate::routing::outbound::DiversionReason;
 use crate::types::cause::HangupCause;
@@ -93,5 +96,60 @@ impl Call {
             }
         }
         true
+    }
+
+    /// The present agent, or the announcement in its place, gives way; the near leg hears comfort audio
+    /// until the new one is there, or how far the call to it got.
+    pub(super) fn attach(
+        &mut self,
+        now: Moment,
+        attach: Attach,
+        out: &mut Vec<Output>,
+    ) -> Result<(), Senseless> {
+        match self.state {
+            State::Asking | State::Talking | State::Announcing(_) => (),
+            State::Joining(_) | State::Bridged(..) if attach.takes_back => self.take_back(out),
+            State::Idle
+            | State::Opening
+            | State::Calling
+            | State::Joining(_)
+            | State::Bridged(..)
+            | State::Referring(_)
+            | State::Consulting(_)
+            | State::Handing(_)
+            | State::Handed(_)
+            | State::Ending(_)
+            | State::Over => return Err(Senseless::NotWithAgent),
+        }
+        self.end_agent(out);
+        self.unmute_next(out);
+        // Who asked for it decided who speaks.
+        self.timers.stop(Timer::AskEnd);
+        self.timers.stop(Timer::FallbackEnd);
+        self.setup.agent = AgentTerms::of(&attach.agent);
+        self.setup.partner = attach.partner;
+        self.setup.fallbacks = attach.fallbacks;
+        let is_called = self.reach_partner(now, out);
+        out.push(Output::Record(CallEvent::AgentAttached(attach.profile)));
+        if !is_called {
+            out.push(Output::Record(CallEvent::AgentFailed(HangupCause::Overload, None)));
+            self.replace_or_announce(now, HangupCause::Overload, out);
+        }
+        Ok(())
+    }
+
+    /// Nobody else has the near leg's peer, or rings for it, any more.
+    fn take_back(&mut self, out: &mut Vec<Output>) {
+        if let State::Joining(joining) = self.state {
+            if joining.is_withdrawable() {
+                out.push(Output::Record(CallEvent::TransferWithdrawn));
+            } else if joining.is_unproved() {
+                out.push(Output::Record(CallEvent::TransferCompleted));
+            }
+        }
+        self.timers.stop(Timer::TargetEnd);
+        for side in [LegSide::Far, LegSide::Third] {
+            self.drop_line(side, HangupCause::Normal, out);
+        }
     }
 }

@@ -9,7 +9,6 @@ use crate::call::input::MediaOutput;
 use crate::call::input::Output;
 use crate::call::record::RecordOrder;
 use crate::call::record::Recording;
-use crate::call::setup::AgentTerms;
 use crate::call::setup::NextAgent;
 use crate::call::setup::Partner;
 use crate::call::side::LegSide;
@@ -17,9 +16,7 @@ use crate::call::side::Seat;
 use crate::call::supervision::Supervise;
 use crate::call::supervision::SupervisionMode;
 use crate::call::supervision::SupervisorStanding;
-use crate::call::timer::Timer;
 use crate::types::agent::AgentSettings;
-use crate::types::cause::HangupCause;
 use crate::types::id::AiProfileId;
 use crate::types::moment::Moment;
 use std::collections::VecDeque;
@@ -533,60 +530,5 @@ impl Call {
         let event = if muted { CallEvent::Muted(side) } else { CallEvent::Unmuted(side) };
         out.push(Output::Record(event));
         Ok(())
-    }
-
-    /// The present agent, or the announcement in its place, gives way; the near leg hears comfort audio
-    /// until the new one is there, or how far the call to it got.
-    fn attach(
-        &mut self,
-        now: Moment,
-        attach: Attach,
-        out: &mut Vec<Output>,
-    ) -> Result<(), Senseless> {
-        match self.state {
-            State::Asking | State::Talking | State::Announcing(_) => (),
-            State::Joining(_) | State::Bridged(..) if attach.takes_back => self.take_back(out),
-            State::Idle
-            | State::Opening
-            | State::Calling
-            | State::Joining(_)
-            | State::Bridged(..)
-            | State::Referring(_)
-            | State::Consulting(_)
-            | State::Handing(_)
-            | State::Handed(_)
-            | State::Ending(_)
-            | State::Over => return Err(Senseless::NotWithAgent),
-        }
-        self.end_agent(out);
-        self.unmute_next(out);
-        // Who asked for it decided who speaks.
-        self.timers.stop(Timer::AskEnd);
-        self.timers.stop(Timer::FallbackEnd);
-        self.setup.agent = AgentTerms::of(&attach.agent);
-        self.setup.partner = attach.partner;
-        self.setup.fallbacks = attach.fallbacks;
-        let is_called = self.reach_partner(now, out);
-        out.push(Output::Record(CallEvent::AgentAttached(attach.profile)));
-        if !is_called {
-            out.push(Output::Record(CallEvent::AgentFailed(HangupCause::Overload, None)));
-            self.replace_or_announce(now, HangupCause::Overload, out);
-        }
-        Ok(())
-    }
-
-    /// Nobody else has the near leg's peer, or rings for it, any more.
-    fn take_back(&mut self, out: &mut Vec<Output>) {
-        if let State::Joining(joining) = self.state {
-            if joining.is_withdrawable() {
-                out.push(Output::Record(CallEvent::TransferWithdrawn));
-            } else if joining.is_unproved() {
-                out.push(Output::Record(CallEvent::TransferCompleted));
-            }
-        }
-        self.timers.stop(Timer::TargetEnd);
-        for side in [LegSide::Far, LegSide::Third] {
-            self.drop_line(side, HangupCause::Normal, out);
-        }
     }
 }
