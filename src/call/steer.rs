@@ -62,6 +62,8 @@ pub struct Play {
     pub clip: u32,
     /// What it is called.
     pub name: String,
+    /// It is heard together with whom the near leg talks with, not instead.
+    pub beside: bool,
 }
 
 /// The agent that takes over.
@@ -351,7 +353,7 @@ impl Call {
         match order {
             Order::Hold => self.order_hold(true, out)?,
             Order::Resume => self.resume(out)?,
-            Order::Play(play) => self.play(play, out),
+            Order::Play(play) => self.play(play, out)?,
             Order::StopPlaying => self.stop_playing(out)?,
             Order::SendKeys { side, keys } => self.send_keys(side, &keys, out)?,
             Order::Mute(side) => self.mute(side, true, out)?,
@@ -463,13 +465,18 @@ impl Call {
     }
 
     /// What was played before gives way.
-    fn play(&mut self, play: Play, out: &mut Vec<Output>) {
+    fn play(&mut self, play: Play, out: &mut Vec<Output>) -> Result<(), Senseless> {
+        if !play.beside && matches!(self.state, State::Announcing(_)) {
+            // The announcement would wait until it is over, and the call ends without it by then.
+            return Err(Senseless::NotWithAgent);
+        }
         if self.steered.play.is_some() {
             out.push(Output::Record(CallEvent::PlayEnded { whole: false }));
         }
         out.push(Output::Media(LegSide::Near, MediaOutput::Play(play.clip)));
         out.push(Output::Record(CallEvent::PlayBegun(play.name.clone())));
         self.steered.play = Some(play);
+        Ok(())
     }
 
     fn stop_playing(&mut self, out: &mut Vec<Output>) -> Result<(), Senseless> {

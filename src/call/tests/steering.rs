@@ -46,7 +46,11 @@ impl Bench {
 }
 
 fn play(clip: u32) -> Order {
-    Order::Play(Play { clip, name: format!("{clip}.wav") })
+    Order::Play(Play { clip, name: format!("{clip}.wav"), beside: false })
+}
+
+fn play_beside(clip: u32) -> Order {
+    Order::Play(Play { clip, name: format!("{clip}.wav"), beside: true })
 }
 
 fn keys(side: LegSide, keys: &str) -> Order {
@@ -77,6 +81,7 @@ pub(super) fn all() -> Vec<Order> {
         Order::Resume,
         attaching(true),
         play(1),
+        play_beside(2),
         Order::StopPlaying,
         keys(NEAR, "12#"),
         keys(FAR, "4"),
@@ -366,9 +371,10 @@ fn the_announcement_of_a_lost_agent_is_heard_whatever_was_done_to_its_caller() {
         out.iter().any(|output| matches!(output, Output::Leg(NEAR, LegOutput::Reoffer(_))));
     assert!(taken_back, "{out:?}");
     // Nobody takes it away again; the call would end with what was not heard.
-    for order in [Order::Hold, Order::Mute(MutedSide::Agent)] {
+    for order in [Order::Hold, Order::Mute(MutedSide::Agent), play(2)] {
         assert_eq!(bench.order(order), Err(Senseless::NotWithAgent));
     }
+    assert!(bench.order(play_beside(3)).is_ok(), "it is heard all the same");
 }
 
 #[test]

@@ -58,7 +58,7 @@ impl Task {
                 self.take_in(*input).await;
             }
             Ask::Play(name, clip) => {
-                let play = Play { clip: clip.number(), name };
+                let play = Play { clip: clip.number(), name, beside: clip.is_beside() };
                 self.clip = Some(clip);
                 self.order(Order::Play(play)).await?;
             }

@@ -58,6 +58,12 @@ impl Clip {
         self.number
     }
 
+    /// Whether it is heard together with whom the peer talks with, not instead.
+    #[must_use]
+    pub const fn is_beside(&self) -> bool {
+        self.beside.is_some()
+    }
+
     /// What the peer hears of `frame`, where whom it talks with says `said`.
     fn heard(&mut self, frame: Encoded, said: Sound) -> Sound {
         if self.gain == Gain::FULL && self.beside.is_none() {
@@ -121,7 +127,7 @@ pub(super) struct Steered {
 impl Steered {
     /// True while a clip is heard instead of whom the peer talks with.
     pub(super) fn is_playing(&self) -> bool {
-        self.playing && self.clip.as_ref().is_some_and(|clip| clip.beside.is_none())
+        self.playing && self.clip.as_ref().is_some_and(|clip| !clip.is_beside())
     }
 
     /// Makes of what is `said` by whom the peer talks with what the peer hears. Mostly that is the same, and nothing is
