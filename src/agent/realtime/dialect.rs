@@ -39,6 +39,9 @@ const RECALL: &str =
 /// What a model is told that wanted the end of the call.
 const SPOKEN_OVER: &str = "the caller spoke";
 
+/// What a server says that is asked for an answer while it makes one: it tells of the end of that one later.
+const ALREADY_ANSWERS: &str = "conversation_already_has_active_response";
+
 /// What an answer's failure is called for which a server has no word.
 const UNEXPLAINED: &str = "response_failed";
 
@@ -466,6 +469,12 @@ impl Dialect for Realtime {
             }
             ServerEvent::AgentSaid(text) => note(true, text, acts),
             ServerEvent::CallerSaid(text) => note(false, text, acts),
+            // It makes one already: by itself, or we asked before it told us. That one knows nothing of what was told since.
+            ServerEvent::Error(word)
+                if self.state == State::Running && word.as_str() == ALREADY_ANSWERS =>
+            {
+                self.owes_answer = true;
+            }
             // Before the session is as we want it nobody can be spoken with.
             ServerEvent::Error(word) => {
                 acts.push(Act::Complain(word));
@@ -587,6 +596,7 @@ mod tests {
             "{\"type\":\"response.done\"}",
             "{\"type\":\"response.done\",\"response\":{\"status\":\"cancelled\"}}",
             "{\"type\":\"error\"}",
+            "{\"type\":\"error\",\"error\":{\"code\":\"conversation_already_has_active_response\"}}",
             "{\"type\":\"input_audio_buffer.speech_started\"}",
             "{\"type\":\"response.audio.delta\",\"item_id\":\"a\",\"delta\":\"AAAAAAAAAAAA\"}",
             "{\"type\":\"response.audio.delta\",\"item_id\":\"b\",\"delta\":\"?\"}",
@@ -710,6 +720,7 @@ mod tests {
     const DONE: &str = r#"{"type":"response.done","response":{"status":"completed"}}"#;
     const FAILED: &str = r#"{"type":"response.done","response":{"status":"failed"}}"#;
     const CANCELLED: &str = r#"{"type":"response.done","response":{"status":"cancelled"}}"#;
+    const ALREADY: &str = r#"{"type":"error","error":{"type":"invalid_request_error","code":"conversation_already_has_active_response"}}"#;
     const SPEECH: &str = r#"{"type":"input_audio_buffer.speech_started"}"#;
 
     fn calls(realtime: &mut Realtime, id: &str, name: &str, arguments: &Value) -> Vec<Act> {
@@ -743,6 +754,31 @@ mod tests {
         assert_eq!(given(&mut realtime, CANCELLED), []);
         given(&mut realtime, CREATED);
         assert_eq!(given(&mut realtime, DONE), []);
+    }
+
+    #[test]
+    fn what_is_told_before_the_server_says_that_it_answers_is_answered_too() {
+        let mut realtime = running(true);
+        assert_eq!(given(&mut realtime, DONE), []);
+        for key in ['1', '2', '3'] {
+            let told_key = told(&mut realtime, News::Digit(key));
+            assert_eq!(told_key.last(), Some(&send(encode::response_create())), "{key}");
+        }
+        assert_eq!(given(&mut realtime, CREATED), []);
+        // As many as it was asked for too many.
+        assert_eq!(given(&mut realtime, ALREADY), [], "it is no fault");
+        assert_eq!(given(&mut realtime, ALREADY), []);
+        assert_eq!(given(&mut realtime, DONE), [send(encode::response_create())], "one for all");
+        given(&mut realtime, CREATED);
+        assert_eq!(given(&mut realtime, DONE), [], "nothing is owed any more");
+        // What it is told before it says that one is being made.
+        told(&mut realtime, News::Digit('4'));
+        assert_eq!(given(&mut realtime, ALREADY), []);
+        given(&mut realtime, CREATED);
+        assert_eq!(given(&mut realtime, DONE), [send(encode::response_create())]);
+        // Before the session is as we want it that is an error like any other.
+        let mut new = Realtime::new(&agent(), true);
+        assert_eq!(given(&mut new, ALREADY).last(), Some(&Act::Fail));
     }
 
     #[test]
