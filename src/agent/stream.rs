@@ -51,7 +51,7 @@ pub struct AgentStream {
     answered: bool,
     /// Another agent led the call before.
     took_over: bool,
-    /// The agent was heard over the present connection.
+    /// The agent was heard, and not taken for silent since.
     spoke: bool,
     /// The caller stopped speaking, and nothing was heard of the agent since.
     is_awaited: bool,

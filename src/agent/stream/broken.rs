@@ -64,7 +64,9 @@ impl AgentStream {
             return lost(cause, out);
         }
         self.breaks += 1;
-        (self.spoke, self.is_awaited, self.words_due) = (false, false, None);
+        self.words_due = None;
+        // Who spoke before may listen once it is back, unless the caller waits; who was silent has to prove that it speaks.
+        self.spoke &= cause != HangupCause::AgentSilent;
         // What is played of them still would be told to another connection.
         self.marks.clear();
         self.release(out);
@@ -171,7 +173,7 @@ impl AgentStream {
         }
     }
 
-    /// The agent said something, or asked for something, over its present connection.
+    /// The agent said something, or asked for something.
     pub(super) const fn heard_words(&mut self) {
         (self.spoke, self.is_awaited, self.words_due) = (true, false, None);
     }
@@ -205,6 +207,7 @@ impl AgentStream {
             Input::Drained => broken.drained = true,
             Input::Relinked => {
                 broken.drained = true;
+                self.is_awaited = false;
                 self.stale_drains = 0;
                 while !self.wishes.is_empty() {
                     self.grant_next(now, out);
@@ -213,6 +216,8 @@ impl AgentStream {
             }
             // The answer to a clear of the connection before: it is counted, and told to nobody.
             Input::Cleared(played) => return self.note(News::Cleared(played)),
+            // The media tell of it once, and whoever comes back is to answer.
+            Input::CallerWaits(waits) => return self.is_awaited = waits,
             Input::CallEnded => {
                 self.mended();
                 return;
@@ -233,7 +238,6 @@ impl AgentStream {
             | Input::PlayoutRoom
             | Input::MarkPlayed(_)
             | Input::BargeIn(_)
-            | Input::CallerWaits(_)
             | Input::Level(_)
             | Input::Answered(_)
             | Input::TransferFailed(_)

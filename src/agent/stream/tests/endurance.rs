@@ -195,6 +195,60 @@ fn an_agent_that_stalls_in_the_call_is_dialled_again_and_missed_as_one_that_neve
     assert_eq!(lab.take().first(), Some(&silent));
 }
 
+impl Lab {
+    /// Its agent's connection breaks, this happens, and it is back.
+    fn broken_while(&mut self, inputs: &[Input<'_>]) {
+        assert_eq!(self.break_off(), [BROKEN, Output::Finish, Output::Reconnect]);
+        for input in inputs {
+            self.put(*input);
+        }
+        self.put(Input::Connected);
+        self.take();
+    }
+}
+
+#[test]
+fn an_agent_that_spoke_before_its_connection_broke_may_listen_once_it_is_back() {
+    let mut lab = Lab::new().owing_words();
+    lab.text(WORD);
+    lab.take();
+    for _ in 0..2 {
+        lab.broken_while(&[]);
+        assert_eq!(lab.stream.deadline(), Some(lab.now + PING_INTERVAL), "the caller's turn");
+    }
+    lab.put(Input::CallerWaits(true));
+    assert_eq!(lab.wait(), LIMIT);
+    assert_eq!(lab.take().first(), Some(&Output::Interrupted(HangupCause::AgentSilent)));
+    // One that never spoke, or was silent, is to speak at once.
+    lab.put(Input::Connected);
+    lab.take();
+    lab.broken_while(&[]);
+    assert_eq!(lab.wait(), LIMIT);
+    let mut mute = Lab::new().owing_words();
+    mute.broken_while(&[]);
+    assert_eq!(mute.wait(), LIMIT);
+}
+
+#[test]
+fn an_agent_that_is_back_owes_an_answer_to_a_caller_who_waits() {
+    let again = [Input::CallerWaits(false), Input::CallerWaits(true)];
+    for meanwhile in [&again[..0], &again[..]] {
+        let mut lab = Lab::owing_an_answer();
+        lab.broken_while(meanwhile);
+        assert_eq!(lab.wait(), LIMIT, "{meanwhile:?}");
+    }
+    let mut lab = Lab::new().owing_words();
+    lab.text(WORD);
+    lab.take();
+    lab.broken_while(&[Input::CallerWaits(true)]);
+    assert_eq!(lab.wait(), LIMIT);
+    for nobody in [Input::CallerWaits(false), Input::Relinked] {
+        let mut lab = Lab::owing_an_answer();
+        lab.broken_while(&[nobody]);
+        assert_eq!(lab.stream.deadline(), Some(lab.now + PING_INTERVAL), "{nobody:?}");
+    }
+}
+
 #[test]
 fn an_agent_owes_nothing_once_it_spoke_or_asked_or_its_caller_waits_no_more() {
     let ends: [fn(&mut Lab); 4] = [
