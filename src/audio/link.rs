@@ -405,6 +405,12 @@ impl AgentEnd {
         self.keys_private
     }
 
+    /// Whether [`LinkEvent::Closed`] was told: nothing more is.
+    #[must_use]
+    pub const fn is_over(&self) -> bool {
+        self.closed_seen
+    }
+
     /// Wakes `waker` at the next event. Register first, then call [`Self::next`] until `None`.
     pub fn register(&mut self, waker: &Waker) {
         let news = self.shared.news.load(Ordering::Acquire);
@@ -838,7 +844,9 @@ mod tests {
         drop(media);
         assert_eq!(agent.next(), Some(LinkEvent::Digit('5')));
         assert_eq!(agent.next(), Some(LinkEvent::Audio([1; FRAME_BYTES])));
+        assert!(!agent.is_over());
         assert_eq!(agent.next(), Some(LinkEvent::Closed));
+        assert!(agent.is_over());
         assert_eq!(agent.next(), None);
     }
 

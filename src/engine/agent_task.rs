@@ -57,6 +57,9 @@ pub use crate::agent::session::Said;
 const COMMANDS_MAX: usize = 16;
 /// An agent that was there for so long did what it is for.
 const SERVED_AFTER: Duration = Duration::from_secs(5);
+/// How long an agent whose link's other end is gone waits for another link, or for the end of its call. One of both is on
+/// its way: it may have been sent before that end went, and have yet to pass through somebody else's hands.
+pub(super) const ORPHANED_MAX: Duration = Duration::from_secs(1);
 /// What an agent's task needs.
 pub struct AgentSetup {
     /// The agent part of the AI profile.
@@ -157,6 +160,7 @@ fn spawn(
         dial: None,
         alarm: Alarm::default(),
         now: None,
+        orphaned: None,
         level: 0,
         served: false,
         next: agent.next,
@@ -197,6 +201,8 @@ struct Task {
     alarm: Alarm,
     /// When the task was polled, until it waits: what happens in one go happens at one moment.
     now: Option<Moment>,
+    /// The link leads nowhere; then the call counts as over.
+    orphaned: Option<Moment>,
     /// What the session was last told that waits to be played, in ms.
     level: u32,
     /// It knows that the agent serves, since it was last asked to let it be dialled.
@@ -262,6 +268,7 @@ impl Task {
                 let law = self.end.spoken();
                 self.end = *end;
                 self.end.speak(law);
+                self.orphaned = None;
                 // What waits was for the link before.
                 self.pending.clear();
                 self.full = false;
@@ -273,6 +280,9 @@ impl Task {
                 }
             }
             Wake::Command(Command::End) => self.call_ended(now, out),
+            Wake::Deadline if self.orphaned.is_some_and(|until| now >= until) => {
+                self.call_ended(now, out);
+            }
             Wake::Deadline => session.handle(now, Input::DeadlineReached, out),
             Wake::Link => {}
             Wake::Skipped => session.handle(now, Input::ConnectSkipped, out),
@@ -331,7 +341,7 @@ impl Task {
                 session.handle(now, Input::BargeIn(heard_ms), out);
             }
             LinkEvent::CallerWaits(waits) => session.handle(now, Input::CallerWaits(waits), out),
-            LinkEvent::Closed => self.call_ended(now, out),
+            LinkEvent::Closed => self.orphaned = Some(now + ORPHANED_MAX),
         }
     }
 

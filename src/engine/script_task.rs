@@ -33,6 +33,7 @@ use crate::engine::agent_health::Watch;
 use crate::engine::agent_task::AgentCall;
 use crate::engine::agent_task::AgentEvent;
 use crate::engine::agent_task::AgentHandle;
+use crate::engine::agent_task::ORPHANED_MAX;
 use crate::engine::assets::Assets;
 use crate::engine::mailbox;
 use crate::engine::script_task::handle::Command;
@@ -111,6 +112,8 @@ struct Task {
     faults: FaultPolicy,
     /// `None` while the agent of a stream has it.
     end: Option<Box<AgentEnd>>,
+    /// The link leads nowhere; then the call counts as over.
+    orphaned: Option<Moment>,
     stream: Option<Box<Streaming>>,
     commands: mailbox::Receiver<Command>,
     events: mailbox::Sender<ScriptEvent>,
@@ -170,6 +173,7 @@ impl Task {
             recordings: setup.recordings,
             faults: setup.faults,
             end: Some(Box::new(setup.end)),
+            orphaned: None,
             stream: None,
             commands,
             events,
@@ -205,10 +209,12 @@ impl Task {
 
     async fn next(&mut self) -> Woken {
         let deadline = self.interpreter.deadline();
+        let orphaned = self.orphaned;
         let Self { commands, end, stream, jobs, .. } = self;
         tokio::select! {
             biased;
             command = commands.recv() => Woken::Command(command.unwrap_or(Command::End)),
+            () = sleep_until(orphaned) => Woken::Command(Command::End),
             () = sleep_until(deadline) => Woken::Deadline,
             event = link_event(end.as_deref_mut()) => Woken::Link(event),
             woken = agent_event(stream.as_deref_mut()) => woken,
@@ -288,6 +294,7 @@ impl Task {
     /// What was on its way over the link before is taken for heard: it will not be.
     fn relink(&mut self, end: Box<AgentEnd>) {
         self.pending.clear();
+        self.orphaned = None;
         match self.stream_handle() {
             Some(handle) => handle.relink(*end),
             None => self.end = Some(end),
@@ -323,9 +330,10 @@ impl Task {
             | LinkEvent::Cleared { .. }
             | LinkEvent::Drained
             | LinkEvent::Underrun { .. } => return,
+            // Another link, or the end of the call, is on its way.
             LinkEvent::Closed => {
-                self.over = true;
-                Input::CallEnded
+                self.orphaned = Some(now + ORPHANED_MAX);
+                return;
             }
         };
         self.interpreter.handle(now, input, out);
@@ -494,3 +502,6 @@ async fn sleep_until(moment: Option<Moment>) {
         None => std::future::pending().await,
     }
 }
+
+#[cfg(test)]
+mod tests;

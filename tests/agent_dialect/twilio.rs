@@ -1,13 +1,16 @@
 //! Twilio Media Streams.
 
 use crate::agent_support::Call;
+use crate::agent_support::FakeMedia;
 use crate::agent_support::Server;
 use crate::agent_support::in_time;
 use crate::agent_support::profile;
 use crate::python;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use std::time::Duration;
 use tandem::agent::builtin::announce::Announcement;
+use tandem::audio::link::link;
 use tandem::engine::agent_task::AgentEvent;
 use tandem::net::websocket::TrustRoots;
 use tandem::types::agent::Access;
@@ -376,6 +379,28 @@ async fn the_end_of_the_media_or_of_the_call_stops_the_stream() {
     assert_eq!(agent.close_code().await, Some(1000));
 
     let (call, mut agent) = Call::connected().await;
+    drop(call.handle);
+    assert_eq!(agent.json().await["event"], "stop");
+}
+
+/// Another link is on its way when the one before ends, by way of whoever has the agent.
+#[tokio::test]
+async fn a_stream_whose_link_ends_before_another_came_goes_on_over_that() {
+    let (call, mut agent) = Call::connected().await;
+    drop(call.media);
+    // Whatever the link tells is looked at before what the agent says.
+    agent.send_message(Message::Ping(vec![1].into())).await;
+    assert_eq!(agent.message().await, Message::Pong(vec![1].into()), "it was not stopped");
+    let (media, end) = link();
+    let mut media = FakeMedia::new(media);
+    call.handle.relink(end);
+    // For longer than it would wait for a link.
+    let mut ticks = tokio::time::interval(Duration::from_millis(20));
+    for n in 0..75_u8 {
+        ticks.tick().await;
+        media.say(n);
+        assert_eq!(agent.json().await["media"]["payload"], STANDARD.encode([n; 160]));
+    }
     drop(call.handle);
     assert_eq!(agent.json().await["event"], "stop");
 }

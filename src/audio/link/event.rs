@@ -44,7 +44,7 @@ pub enum LinkEvent {
     CallerWaits(bool),
     /// The last audio before a [`AgentEnd::finish`](crate::audio::link::AgentEnd::finish) was played.
     Drained,
-    /// The media session is gone. Reported once, last.
+    /// The media session is gone, or has another link. Reported once, last.
     Closed,
 }
 

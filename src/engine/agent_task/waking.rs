@@ -73,10 +73,19 @@ impl Task {
         let now = self.now();
         let wake = self.look(now, cx, out);
         if wake.is_pending() {
-            self.alarm.set(self.session.deadline(), now, cx);
+            self.alarm.set(self.deadline(), now, cx);
             self.now = None;
         }
         wake
+    }
+
+    /// The next moment at which something is due.
+    fn deadline(&self) -> Option<Moment> {
+        let due = self.session.deadline();
+        match self.orphaned {
+            Some(until) => Some(due.map_or(until, |due| due.min(until))),
+            None => due,
+        }
     }
 
     /// Has the processor fetch what is used whenever the task is woken. It lies in many places, and by then none of them

@@ -3,10 +3,12 @@
 use crate::agent::script::step::Stream;
 use crate::agent::script::vocabulary::Input;
 use crate::audio::link::AgentEnd;
+use crate::clock;
 use crate::engine::agent_task;
 use crate::engine::agent_task::AgentEvent;
 use crate::engine::agent_task::AgentHandle;
 use crate::engine::agent_task::AgentSetup;
+use crate::engine::agent_task::ORPHANED_MAX;
 use crate::engine::awaited::AwaitedAgents;
 use crate::engine::mailbox;
 use crate::engine::script_task::ScriptEvent;
@@ -125,6 +127,10 @@ impl Task {
             self.tell(ScriptEvent::Agent(AgentEvent::Resumed)).await;
         }
         self.end = kept(self.end.take(), end);
+        // Its end was told to the agent of the stream.
+        if self.end.as_ref().is_some_and(|end| end.is_over()) {
+            self.orphaned = Some(clock::now() + ORPHANED_MAX);
+        }
         if self.end.is_none() {
             // Nothing can be said without the link; this is a fault of ours.
             self.over = true;
