@@ -11,6 +11,7 @@ use crate::postgres;
 use crate::rows;
 use crate::sipp_carrier::Gateway;
 use crate::talk;
+use crate::talk::CALLER_HZ;
 use crate::talk::Talk;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
@@ -26,18 +27,24 @@ use tandem::caller::EndedBy;
 use tandem::store::api_keys::KeyRole;
 use tandem::types::codec::Codec;
 use tandem::types::codec::Law;
+use tokio::io::AsyncReadExt;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::accept_async;
+use tokio_tungstenite::accept_hdr_async;
 use tokio_tungstenite::client_async;
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::tungstenite::client::IntoClientRequest;
+use tokio_tungstenite::tungstenite::handshake::server::Request;
+use tokio_tungstenite::tungstenite::handshake::server::Response;
+use uuid::Uuid;
 
-const NUMBER: &str = "+15550131";
+pub(crate) const NUMBER: &str = "+15550131";
 
-async fn node(agent: Value) -> Node {
+pub(crate) async fn node(agent: Value) -> Node {
     let node = Home::new().start().await;
     node.put(&[
         rows::tenant(1, 0),
@@ -50,18 +57,18 @@ async fn node(agent: Value) -> Node {
 }
 
 /// The bot's tone, µ-law.
-fn tone(ms: usize) -> Vec<u8> {
+pub(crate) fn tone(ms: usize) -> Vec<u8> {
     let sample = |n: usize| (TAU * f32::from(BOT_HZ) * n as f32 / 8_000.0).sin() * 8_000.0;
     (0..ms * 8).map(|n| g711::ulaw_encode(sample(n) as i16)).collect()
 }
 
 /// A scripted Realtime server.
-struct Server {
+pub(crate) struct Server {
     socket: WebSocketStream<TcpStream>,
 }
 
 impl Server {
-    async fn accept(listener: &TcpListener) -> Self {
+    pub(crate) async fn accept(listener: &TcpListener) -> Self {
         let (stream, _) = timeout(PATIENCE, listener.accept()).await.expect("a dial").unwrap();
         let mut server = Self { socket: accept_async(stream).await.unwrap() };
         server.send(json!({"type": "session.created"})).await;
@@ -73,7 +80,31 @@ impl Server {
         server
     }
 
-    async fn send(&mut self, event: Value) {
+    /// The same of one that is dialled again in a call; what it is told of that before it is to speak.
+    pub(crate) async fn accept_back(listener: &TcpListener) -> (Self, Vec<Value>) {
+        loop {
+            let Some(mut socket) = accept_back(listener).await else { continue };
+            let created = json!({"type": "session.created"}).to_string();
+            // A dial that was given up is followed by another.
+            if socket.send(Message::text(created)).await.is_err() {
+                continue;
+            }
+            let Some(Ok(Message::Text(_))) = socket.next().await else { continue };
+            let mut server = Self { socket };
+            server.send(json!({"type": "session.updated"})).await;
+            let mut told = Vec::new();
+            loop {
+                let event = server.event().await;
+                if event["type"] == "response.create" {
+                    server.send(json!({"type": "response.created"})).await;
+                    return (server, told);
+                }
+                told.push(event);
+            }
+        }
+    }
+
+    pub(crate) async fn send(&mut self, event: Value) {
         self.socket.send(Message::text(event.to_string())).await.unwrap();
     }
 
@@ -91,7 +122,7 @@ impl Server {
     }
 
     /// The next of the caller's audio.
-    async fn hear(&mut self) -> Vec<u8> {
+    pub(crate) async fn hear(&mut self) -> Vec<u8> {
         loop {
             let next = self.socket.next().await;
             if let Message::Text(text) = next.expect("an open socket").unwrap() {
@@ -103,13 +134,13 @@ impl Server {
         }
     }
 
-    async fn say(&mut self, ms: usize) {
+    pub(crate) async fn say(&mut self, ms: usize) {
         let delta = STANDARD.encode(tone(ms));
         self.send(json!({"type": "response.output_audio.delta", "item_id": "i", "delta": delta}))
             .await;
     }
 
-    async fn call(&mut self, id: &str, name: &str, arguments: Value) {
+    pub(crate) async fn call(&mut self, id: &str, name: &str, arguments: Value) {
         let item = json!({
             "type": "function_call", "call_id": id, "name": name,
             "arguments": arguments.to_string(),
@@ -129,10 +160,25 @@ impl Server {
     }
 }
 
-async fn listener() -> (TcpListener, SocketAddr) {
+pub(crate) async fn listener() -> (TcpListener, SocketAddr) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     (listener, address)
+}
+
+/// Takes a dial that says that the call was led before by a connection that broke; `None`: it was given up meanwhile.
+pub(crate) async fn accept_back(listener: &TcpListener) -> Option<WebSocketStream<TcpStream>> {
+    let (stream, _) = timeout(PATIENCE, listener.accept()).await.expect("a dial").unwrap();
+    let mut resumed = None;
+    #[expect(clippy::result_large_err, reason = "the type is tungstenite's")]
+    let note = |request: &Request, response: Response| {
+        let value = request.headers().get("x-tandem-resumed");
+        resumed = value.map(|value| value.to_str().unwrap().to_owned());
+        Ok(response)
+    };
+    let socket = accept_hdr_async(stream, note).await.ok()?;
+    assert_eq!(resumed.as_deref(), Some("reconnect"));
+    Some(socket)
 }
 
 /// A code of A-law as it is after a way by µ-law.
@@ -251,7 +297,7 @@ async fn event(node: &Node, name: &str) -> Option<Value> {
 }
 
 /// A bot that dials the node, as Asterisk's do.
-async fn come(node: &Node, path: &str) -> Result<WebSocketStream<TcpStream>, u16> {
+pub(crate) async fn come(node: &Node, path: &str) -> Result<WebSocketStream<TcpStream>, u16> {
     let stream = TcpStream::connect(node.http()).await.unwrap();
     let mut request = format!("ws://{}{path}", node.http()).into_client_request().unwrap();
     request.headers_mut().insert("sec-websocket-protocol", "media".parse().unwrap());
@@ -293,6 +339,100 @@ async fn a_bot_of_asterisk_dials_the_node_and_talks() {
     let summary = talk.over().await;
     assert_eq!((summary.problem.as_ref(), summary.ended_by), (None, Some(EndedBy::FarEnd)));
     assert!(summary.heard.is_tone(BOT_HZ), "{:?}", summary.heard);
+}
+
+/// Types of packets of AudioSocket.
+const HANG_UP: u8 = 0x00;
+const ID: u8 = 0x01;
+const KEY: u8 = 0x03;
+const AUDIO: u8 = 0x10;
+
+/// A bot at the other end of AudioSocket.
+struct Packets(TcpStream);
+
+impl Packets {
+    /// The next packet: its type and its payload.
+    async fn read(&mut self) -> (u8, Vec<u8>) {
+        let mut header = [0; 3];
+        timeout(PATIENCE, self.0.read_exact(&mut header)).await.expect("a packet").unwrap();
+        let mut payload = vec![0; usize::from(u16::from_be_bytes([header[1], header[2]]))];
+        timeout(PATIENCE, self.0.read_exact(&mut payload)).await.expect("all of it").unwrap();
+        (header[0], payload)
+    }
+
+    async fn write(&mut self, kind: u8, payload: &[u8]) {
+        let [high, low] = u16::try_from(payload.len()).unwrap().to_be_bytes();
+        let header = [kind, high, low];
+        self.0.write_all(&[&header[..], payload].concat()).await.unwrap();
+    }
+
+    /// Hears so many frames of 20 ms of the caller; the keys it pressed meanwhile are put behind `keys`.
+    async fn hear(&mut self, frames: usize, keys: &mut String) -> Vec<i16> {
+        let mut samples = Vec::new();
+        while samples.len() < frames * 160 {
+            match self.read().await {
+                (AUDIO, payload) => {
+                    let (pairs, _) = payload.as_chunks::<2>();
+                    samples.extend(pairs.iter().map(|pair| i16::from_le_bytes(*pair)));
+                }
+                (KEY, payload) => keys.push(char::from(payload[0])),
+                other => panic!("neither audio nor a key: {other:?}"),
+            }
+        }
+        samples
+    }
+}
+
+#[tokio::test]
+async fn a_bot_of_audiosocket_hears_its_caller_and_the_keys_talks_and_hangs_up() {
+    let (listener, address) = listener().await;
+    let node = node(json!({"kind": "audiosocket", "address": address.to_string()})).await;
+    let mut plan = talk::plan(node.sip(), NUMBER);
+    plan.digits = "5#".to_owned();
+    let talk = Talk::dial(plan);
+    let (stream, _) = timeout(PATIENCE, listener.accept()).await.expect("a dial").unwrap();
+    let mut bot = Packets(stream);
+    let (kind, id) = bot.read().await;
+    let call = Uuid::from_slice(&id).expect("the call");
+    assert_eq!(kind, ID);
+    let mut keys = String::new();
+    timeout(PATIENCE, async {
+        while keys.len() < 2 {
+            bot.hear(1, &mut keys).await;
+        }
+    })
+    .await
+    .expect("two keys");
+    // While a key is pressed there is no tone.
+    let heard = bot.hear(75, &mut keys).await;
+    let last = &heard[heard.len() - 4_000..];
+    let rises = last.windows(2).filter(|pair| pair[0] < 0 && pair[1] >= 0).count();
+    assert!((2 * rises).abs_diff(usize::from(CALLER_HZ)) <= 10, "{rises} waves in half a second");
+    assert_eq!(keys, "5#");
+    let said = tone(1_000).into_iter().flat_map(|code| g711::ulaw_decode(code).to_le_bytes());
+    for frame in said.collect::<Vec<_>>().chunks(320) {
+        bot.write(AUDIO, frame).await;
+    }
+    bot.write(HANG_UP, &[]).await;
+    // It hears on until its last word was played.
+    let end = loop {
+        let packet = bot.read().await;
+        if packet.0 != AUDIO {
+            break packet;
+        }
+    };
+    assert_eq!(end, (HANG_UP, Vec::new()));
+    assert_eq!(timeout(PATIENCE, bot.0.read(&mut [0])).await.expect("its close").unwrap(), 0);
+    let summary = talk.over().await;
+    assert_eq!((summary.problem.as_ref(), summary.ended_by), (None, Some(EndedBy::FarEnd)));
+    assert!(summary.heard.is_tone(BOT_HZ), "{:?}", summary.heard);
+    let sound = summary.heard.sound;
+    assert!((900..1_200).contains(&sound.as_millis()), "heard {sound:?} of 1 s");
+    let record = node.record(&summary.call_id).await;
+    assert_eq!((record.cause.as_str(), record.ended_by.as_str()), ("normal", "agent"));
+    assert_eq!((record.digits, record.agent_failure), (2, None));
+    let own = format!("SELECT count(*) FROM calls WHERE id = '{call}'");
+    assert_eq!(node.count(&own).await, 1, "by the id it was told");
 }
 
 #[tokio::test]

@@ -17,6 +17,7 @@ mod blamed_agents;
 mod bot;
 mod bot_calls;
 mod bot_faults;
+mod brought_back;
 mod budgets;
 mod bursty;
 mod call_out;
