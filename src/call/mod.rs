@@ -10,6 +10,7 @@ mod fallback;
 pub mod forking;
 mod handover;
 pub mod input;
+mod keys;
 pub mod leg;
 mod line;
 mod news;

@@ -34,7 +34,7 @@ pub enum Order {
     StopPlaying,
     /// A leg's peer is sent these keys.
     SendKeys {
-        /// Of which leg: [`LegSide::Far`] means whichever leg the near one talks with.
+        /// Of which leg: [`LegSide::Far`] means whichever leg the near one talks with, or the agent in its place.
         side: LegSide,
         /// `0` to `9`, `*`, `#`, `A` to `D`.
         keys: String,
@@ -349,7 +349,9 @@ impl Call {
         order: Order,
         out: &mut Vec<Output>,
     ) -> Result<(), Senseless> {
-        self.check_answered()?;
+        if !self.is_for_another(&order) {
+            self.check_answered()?;
+        }
         match order {
             Order::Hold => self.order_hold(true, out)?,
             Order::Resume => self.resume(out)?,
@@ -491,26 +493,6 @@ impl Call {
         if self.steered.play.take_if(|play| play.clip == clip).is_some() {
             out.push(Output::Record(CallEvent::PlayEnded { whole: true }));
         }
-    }
-
-    fn send_keys(&self, side: LegSide, keys: &str, out: &mut Vec<Output>) -> Result<(), Senseless> {
-        let side = match (side, self.state) {
-            (LegSide::Near, _) => LegSide::Near,
-            (LegSide::Far | LegSide::Third, State::Bridged(far, _)) => far,
-            (LegSide::Far | LegSide::Third | LegSide::Supervisor(_), _) => {
-                return Err(Senseless::LegGone);
-            }
-        };
-        let line = self.line(side).filter(|line| line.is_answered()).ok_or(Senseless::LegGone)?;
-        if !line.takes_keys() {
-            return Err(Senseless::NoKeys);
-        }
-        for key in keys.chars() {
-            line.send_key(key, out);
-        }
-        let count = u32::try_from(keys.chars().count()).unwrap_or(u32::MAX);
-        out.push(Output::Record(CallEvent::KeysSent { side, count }));
-        Ok(())
     }
 
     fn mute(

@@ -2,7 +2,11 @@
 //! there.
 
 use crate::bot::BOT_HZ;
+use crate::call_out;
 use crate::carrier;
+use crate::carrier::CALLED;
+use crate::carrier::answer;
+use crate::carrier::hear_bye;
 use crate::node::Home;
 use crate::node::Node;
 use crate::node::PATIENCE;
@@ -10,9 +14,12 @@ use crate::node::wait_for;
 use crate::postgres;
 use crate::rows;
 use crate::sipp_carrier::Gateway;
+use crate::steering::packet;
 use crate::talk;
 use crate::talk::CALLER_HZ;
 use crate::talk::Talk;
+use crate::transfers::talking;
+use crate::transfers::transfer;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::SinkExt;
@@ -240,6 +247,33 @@ async fn a_model_presses_keys_says_goodbye_and_its_words_are_the_transcript() {
     let asked = "SELECT count(*) FROM call_events WHERE name = 'agent_asked' AND \
                  (detail->>'refused' IS NULL OR detail->>'refused' = 'no_keys')";
     wait_for("both wishes", async || (node.count(asked).await == 2).then_some(())).await;
+}
+
+#[tokio::test]
+async fn a_model_presses_keys_for_whom_it_consults_and_not_for_the_caller_who_waits() {
+    let (listener, address) = listener().await;
+    let agent = json!({"kind": "realtime", "url": format!("ws://{address}/?model=m")});
+    let (node, mut target, key) = call_out::node(agent, json!({})).await;
+    let ((mut phone, _, call), mut server) =
+        tokio::join!(talking(&node), Server::accept(&listener));
+    transfer(&node, &key, &call, json!({"to": CALLED, "mode": "attended"})).await;
+    answer(&mut target).await;
+    server.call("c1", "send_dtmf", json!({"digits": "4"})).await;
+    assert_eq!(server.output("c1").await, json!({"status": "done"}).to_string());
+    let pressed = async {
+        loop {
+            let (kind, event) = packet(&target).await;
+            if kind == 101 {
+                break event[0];
+            }
+        }
+    };
+    assert_eq!(timeout(PATIENCE, pressed).await.expect("the key"), 4);
+    phone.hang_up().await;
+    hear_bye(&target).await;
+    node.record(&phone.call_id).await;
+    let legs = "SELECT string_agg(detail->>'leg', ' ') FROM call_events WHERE name = 'keys_sent'";
+    assert_eq!(postgres::text(&node.database(), legs).await, "far");
 }
 
 #[tokio::test]

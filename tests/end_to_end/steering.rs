@@ -40,7 +40,7 @@ async fn ask(node: &Node, key: &str, (call, name): (&str, &str), body: Value) ->
     node.post(&calls(1, &format!("/{call}/{name}")), key, &body).await
 }
 
-async fn done(node: &Node, key: &str, what: (&str, &str), body: Value) -> Value {
+pub(crate) async fn done(node: &Node, key: &str, what: (&str, &str), body: Value) -> Value {
     let answer = ask(node, key, what, body).await;
     assert_eq!(answer.status, 200, "{what:?}: {}", answer.body);
     answer.json()
@@ -56,7 +56,7 @@ fn is(status: u16, code: &str) -> (u16, String) {
 }
 
 /// The next packet of media: its payload type without the marker, and what it carries.
-async fn packet(phone: &Phone) -> (u8, Vec<u8>) {
+pub(crate) async fn packet(phone: &Phone) -> (u8, Vec<u8>) {
     let mut buffer = [0; 2_048];
     let heard = timeout(PATIENCE, phone.media.recv_from(&mut buffer)).await;
     let length = heard.expect("media in time").unwrap().0;
@@ -87,7 +87,7 @@ async fn while_saying(phone: &Phone, port: u16, level: u8, script: impl Future<O
 }
 
 /// Answers a new offer within the call with a description of this direction.
-async fn agree(phone: &Phone, offered: &str, answered: &str) -> Heard {
+pub(crate) async fn agree(phone: &Phone, offered: &str, answered: &str) -> Heard {
     let invite = phone.expect("INVITE ").await;
     assert!(invite.body.contains(offered), "{invite:?}");
     phone.answer_with(&invite, "200 OK", &format!("{}{answered}\r\n", phone.sdp())).await;

@@ -223,6 +223,42 @@ fn keys_go_the_way_that_was_agreed_for_them_or_are_refused() {
 }
 
 #[test]
+fn keys_reach_whom_the_agent_talks_with_in_the_callers_place() {
+    let mut bench = Bench::new(|setup| {
+        setup.opening = Opening::Inbound(LegTerms { transfers: true, ..terms() });
+    });
+    bench.talk();
+    let sent = |side| {
+        let media = Output::Media(side, MediaOutput::SendDigit('4'));
+        Ok(vec![media, Output::Record(CallEvent::KeysSent { side, count: 1 })])
+    };
+    let attended = TransferRequest::Attended(Box::new(request()));
+    bench.give(Input::TransferRequested(attended));
+    bench.run_media(FAR);
+    assert_eq!(bench.call.side_of_agent(), NEAR, "nobody answered");
+    assert_eq!(bench.order(keys(FAR, "4")), Err(Senseless::LegGone));
+    bench.leg(FAR, LegInput::Answered(sdp()));
+    assert_eq!(bench.call.side_of_agent(), FAR);
+    assert_eq!(bench.order(keys(FAR, "4")), sent(FAR));
+    assert_eq!(bench.order(keys(NEAR, "4")), sent(NEAR));
+    bench.give(Input::TransferWithdrawn);
+    assert_eq!(bench.call.side_of_agent(), NEAR);
+    assert_eq!(bench.order(keys(FAR, "4")), Err(Senseless::LegGone));
+    bench.give(Input::Media(FAR, MediaInput::Closed(None)));
+
+    // The caller lets somebody have its place, and leaves.
+    bench.leg(NEAR, LegInput::Referred(Box::new(request())));
+    bench.run_media(FAR);
+    bench.leg(NEAR, LegInput::Ended { cause: HangupCause::Normal, by: Party::Caller });
+    bench.leg(FAR, LegInput::Answered(sdp()));
+    assert_eq!(bench.order(keys(FAR, "4")), sent(FAR));
+    bench.wait();
+    assert_eq!(bench.call.standing().phase, Phase::HandedOver);
+    assert_eq!((bench.call.side_of_agent(), bench.order(keys(FAR, "4"))), (FAR, sent(FAR)));
+    assert_eq!(bench.order(keys(NEAR, "4")), Err(Senseless::LegGone));
+}
+
+#[test]
 fn another_agent_comes_while_the_caller_hears_comfort_audio() {
     let mut bench = Bench::talking();
     let out = bench.order(attach()).expect("it makes sense");

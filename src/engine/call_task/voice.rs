@@ -9,7 +9,6 @@ use crate::call::event::CallEvent;
 use crate::call::input::AgentInput;
 use crate::call::input::AgentOutput;
 use crate::call::input::Input;
-use crate::call::side::LegSide;
 use crate::call::steer::Order;
 use crate::call::steer::Senseless;
 use crate::call::transfer::TransferNews;
@@ -271,10 +270,11 @@ impl Task {
         input.ok()
     }
 
+    /// They go to whom it talks with.
     pub(super) async fn send_keys_for_agent(&mut self, digits: &str) {
         let keys = digits.to_ascii_uppercase();
         let done = if is_keys(&keys) {
-            let order = Order::SendKeys { side: LegSide::Near, keys };
+            let order = Order::SendKeys { side: self.call.side_of_agent(), keys };
             self.order(order).await.map_err(Senseless::code)
         } else {
             Err("no_keys")
@@ -311,9 +311,9 @@ impl Task {
             AgentOutput::TellDigit(digit) => {
                 if let Some(voice) = &self.voice {
                     voice.speaker.digit(digit);
-                }
-                if let Some(media) = self.media.id() {
-                    self.switch.media.key_pressed(media);
+                    if let Some(media) = voice.heard_by {
+                        self.switch.media.key_pressed(media);
+                    }
                 }
             }
             AgentOutput::End => {
