@@ -11,6 +11,8 @@ use crate::phone::PATIENCE;
 use crate::phone::Phone;
 use crate::postgres;
 use crate::rtp::Stream;
+use crate::steering::agree;
+use crate::steering::done;
 use crate::transfers::talking;
 use crate::transfers::transfer;
 use serde_json::json;
@@ -155,4 +157,27 @@ async fn keys_that_are_not_for_an_agent_are_kept_from_it_with_whomever_it_talks(
         assert_eq!(stream.keys, expected, "{private}");
         phone.hang_up().await;
     }
+}
+
+#[tokio::test]
+async fn an_agent_is_back_with_a_caller_on_hold_when_its_consultation_ends_and_may_hang_up() {
+    let bot = Bot::bind().await;
+    let agent = json!({"kind": "twilio", "url": bot.url()});
+    let (node, mut target, key) = call_out::node(agent, json!({})).await;
+    let ((phone, _, call), mut stream) = tokio::join!(talking(&node), bot.accept());
+    done(&node, &key, (&call, "hold"), json!({})).await;
+    agree(&phone, "a=sendonly", "a=recvonly").await;
+    transfer(&node, &key, &call, json!({"to": CALLED, "mode": "attended"})).await;
+    answer(&mut target).await;
+    transfer(&node, &key, &call, json!({"mode": "withdraw"})).await;
+    hear_bye(&target).await;
+    // Its clock goes on, and what it says is over as what it says to anybody on hold.
+    stream.hear(100).await;
+    stream.say(200).await;
+    stream.mark("said").await;
+    stream.until_marks(1).await;
+    stream.hear(50).await;
+    stream.close(1_000).await;
+    hear_bye(&phone).await;
+    assert_eq!(node.record(&phone.call_id).await.ended_by, "agent");
 }

@@ -449,11 +449,15 @@ impl Task {
         self.own.push_back(Input::Media(side, MediaInput::Closed(figures)));
     }
 
-    /// Keeps whoever speaks to a session of a far leg that closes: it waits for the next one, and has not ended with this.
+    /// Keeps whoever speaks to a session of a far leg that closes: it has not ended with this. It is back with the near
+    /// leg, which may yet be on hold; where that is gone it waits for the next.
     fn keep_voice(&mut self, side: LegSide, media: MediaId) {
         if side == LegSide::Near || self.voice.as_ref().is_none_or(|it| it.heard_by != Some(media))
         {
             return;
+        }
+        if let Some(near) = self.media.id() {
+            return self.give_voice_to(LegSide::Near, near);
         }
         let (media_end, agent_end) = self.voice_link_to(side);
         if let Some(voice) = &mut self.voice {
