@@ -252,6 +252,7 @@ impl Call {
             let is_agent = matches!(self.setup.partner, Partner::AgentLeg(_));
             return self.bridge(target, is_agent, out);
         }
+        self.hold_no_longer(out);
         self.start_playout(target, out);
         out.push(Output::Record(CallEvent::Bridged(target)));
         if joining.mode == Some(TransferMode::Dial) {

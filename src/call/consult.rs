@@ -117,6 +117,7 @@ impl Call {
             self.state = State::Joining(Joining::unattended(target));
             return;
         }
+        self.hold_no_longer(out);
         out.push(Output::Record(CallEvent::Bridged(target)));
         let carrier = self.line(target).and_then(Line::joined_by);
         if carrier.is_some() && carrier == self.near.joined_by() {

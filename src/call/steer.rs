@@ -428,6 +428,13 @@ impl Call {
         }
     }
 
+    /// Takes the near leg's peer back from hold, where it is: it gets whom a transfer is to, and who put it on hold may
+    /// be gone by then.
+    pub(super) fn hold_no_longer(&mut self, out: &mut Vec<Output>) {
+        // Refused where there is nothing to undo.
+        self.resume(out).ok();
+    }
+
     fn resume(&mut self, out: &mut Vec<Output>) -> Result<(), Senseless> {
         self.order_hold(false, out)
     }

@@ -454,3 +454,42 @@ fn who_takes_a_muted_agents_place_is_heard() {
         assert!(!standing.agent_muted && standing.caller_muted, "{standing:?}");
     }
 }
+
+#[test]
+fn a_caller_on_hold_is_taken_back_for_whom_it_is_transferred_to_and_for_nobody_else() {
+    let is_resumed = |out: &[Output]| {
+        let offers = |output: &Output| matches!(output, Output::Leg(NEAR, LegOutput::Reoffer(_)));
+        out.iter().any(offers) && out.contains(&Output::Record(CallEvent::HoldEnded))
+    };
+    let asked_on_hold = |wish: TransferRequest| {
+        let mut bench = Bench::talking();
+        bench.order(Order::Hold).expect("it makes sense");
+        let held = format!("{OFFER}a=recvonly\r\n");
+        bench.leg(NEAR, LegInput::ReofferAnswered(Some(held.into())));
+        bench.give(Input::TransferRequested(wish));
+        bench.run_media(FAR);
+        assert!(bench.call.standing().on_hold);
+        bench
+    };
+    let request = || Box::new(request());
+    for wish in [TransferRequest::Bridge(request()), TransferRequest::Dial(request())] {
+        let mut bench = asked_on_hold(wish);
+        let out = bench.leg(FAR, LegInput::Answered(sdp()));
+        assert!(is_resumed(&out), "{out:?}");
+        assert_eq!(path(&out), Some(AudioPath::Bridge(FAR)));
+        assert!(!bench.call.standing().on_hold);
+    }
+    for leaves in [Input::Agent(AgentInput::HungUp), Input::TransferConfirmed] {
+        let mut bench = asked_on_hold(TransferRequest::Attended(request()));
+        let out = bench.leg(FAR, LegInput::Answered(sdp()));
+        assert!(!is_resumed(&out) && bench.call.standing().on_hold, "{out:?}");
+        let out = bench.give(leaves);
+        assert!(is_resumed(&out), "{out:?}");
+        assert_eq!(path(&out), Some(AudioPath::Bridge(FAR)));
+    }
+    let mut bench = asked_on_hold(TransferRequest::Bridge(request()));
+    let busy = LegInput::DialFailed { cause: HangupCause::Busy, status: Some(486) };
+    let out = bench.leg(FAR, busy);
+    assert!(!is_resumed(&out) && bench.call.standing().on_hold, "{out:?}");
+    assert_eq!(bench.call.path, AudioPath::Waiting(Comfort::Hold));
+}
