@@ -204,6 +204,7 @@ impl Call {
         }
         self.match_codecs(out);
         self.end_if_apart(now, out);
+        self.start_announcement(out);
         self.supervise_no_longer(out);
         self.connect(out);
     }

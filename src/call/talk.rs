@@ -67,14 +67,22 @@ impl Call {
     pub(super) fn announce(&mut self, now: Moment, cause: HangupCause, out: &mut Vec<Output>) {
         self.end_agent(out);
         self.make_audible(out);
-        self.agent = AgentState::Announcing;
         self.timers.stop(Timer::HangUp);
         self.timers.stop(Timer::Reoffer);
         self.timers.stop(Timer::TargetEnd);
         self.timers.set(Timer::FallbackEnd, now + FALLBACK_MAX);
         self.state = State::Announcing(cause);
-        out.push(Output::Agent(AgentOutput::StartFallback));
-        out.push(Output::Record(CallEvent::FallbackStarted));
+        self.start_announcement(out);
+    }
+
+    /// Has the announcement begin that waits, where it does: for the end of a hold in which nothing may be sent.
+    pub(super) fn start_announcement(&mut self, out: &mut Vec<Output>) {
+        let waits = matches!(self.state, State::Announcing(_)) && self.agent == AgentState::Gone;
+        if waits && !self.near.comes_back_unheard() {
+            self.agent = AgentState::Announcing;
+            out.push(Output::Agent(AgentOutput::StartFallback));
+            out.push(Output::Record(CallEvent::FallbackStarted));
+        }
     }
 
     /// What the near leg does once it is answered is the same whomever it is with.

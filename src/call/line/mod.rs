@@ -417,6 +417,22 @@ impl Line {
         }
     }
 
+    /// True while the peer may be yet to agree to the end of a hold in which nothing is sent: it hears nothing before.
+    pub(super) const fn comes_back_unheard(&self) -> bool {
+        match &self.stage {
+            Stage::Answered(session) => {
+                let offers =
+                    session.reoffering || session.reoffer_wanted || session.again_at.is_some();
+                offers && !self.hold.sends()
+            }
+            Stage::Idle
+            | Stage::Offered { .. }
+            | Stage::Preparing(_)
+            | Stage::Dialling(_)
+            | Stage::Gone => false,
+        }
+    }
+
     /// When an offer that was refused is made anew.
     pub(super) const fn reoffers_at(&self) -> Option<Moment> {
         match &self.stage {

@@ -401,6 +401,7 @@ fn beginning() -> impl Strategy<Value = Vec<Step>> {
 fn setup() -> impl Strategy<Value = CallSetup> {
     let opening = prop::sample::select(vec![
         Opening::Inbound(terms()),
+        Opening::Inbound(LegTerms { hold: Direction::Inactive, ..terms() }),
         Opening::Inbound(LegTerms {
             transfers: true,
             joined_by: request().terms.joined_by,

@@ -1,6 +1,7 @@
 //! What applications ask of running calls, in virtual time.
 
 use super::legs::dial;
+use super::legs::hangs_up;
 use super::legs::path;
 use super::legs::sdp;
 use super::random::request;
@@ -411,6 +412,47 @@ fn the_announcement_of_a_lost_agent_is_heard_whatever_was_done_to_its_caller() {
         assert_eq!(bench.order(order), Err(Senseless::NotWithAgent));
     }
     assert!(bench.order(play_beside(3)).is_ok(), "it is heard all the same");
+}
+
+#[test]
+fn the_announcement_waits_for_the_end_of_a_hold_in_which_nothing_is_sent() {
+    let is_started = |out: &[Output]| {
+        let noted = out.contains(&Output::Record(CallEvent::FallbackStarted));
+        assert_eq!(out.contains(&Output::Agent(AgentOutput::StartFallback)), noted, "{out:?}");
+        noted
+    };
+    let lost = || {
+        let terms = LegTerms { hold: Direction::Inactive, ..terms() };
+        let mut bench = Bench::new(|setup| setup.opening = Opening::Inbound(terms));
+        bench.talk();
+        bench.order(Order::Hold).expect("it makes sense");
+        let held = format!("{OFFER}a=inactive\r\n");
+        bench.leg(NEAR, LegInput::ReofferAnswered(Some(held.into())));
+        let out = bench.give(Input::Agent(AgentInput::Lost(HangupCause::AgentLost)));
+        assert!(!is_started(&out), "{out:?}");
+        bench
+    };
+    let mut bench = lost();
+    let refused = LegInput::ReofferRefused { status: 491, has_waited: false };
+    assert!(!is_started(&bench.leg(NEAR, refused)));
+    assert!(!is_started(&bench.wait()));
+    assert_eq!(bench.call.standing().phase, Phase::Announcement);
+    let out = bench.leg(NEAR, LegInput::ReofferAnswered(sdp()));
+    assert_eq!(planned(&out), Some(Direction::SendReceive));
+    assert!(is_started(&out), "{out:?}");
+    bench.give(Input::Agent(AgentInput::FallbackPlayed));
+    assert_eq!(bench.close_all().0, HangupCause::AgentLost);
+    // A peer that never says a word does not keep the call.
+    let mut bench = lost();
+    let out = bench.wait();
+    assert_eq!(hangs_up(&out, NEAR), Some(HangupCause::AgentLost));
+    assert!(!is_started(&out));
+    bench.close_all();
+    // Another agent may come meanwhile.
+    let mut bench = lost();
+    let out = bench.order(attach()).expect("it makes sense");
+    assert_eq!(out.first(), Some(&Output::Agent(AgentOutput::Attach)));
+    assert!(!is_started(&bench.leg(NEAR, LegInput::ReofferAnswered(sdp()))));
 }
 
 #[test]
