@@ -42,7 +42,12 @@ impl Call {
         out: &mut Vec<Output>,
     ) -> bool {
         while let Some(next) = self.setup.fallbacks.pop_front() {
-            self.unmute_next(out);
+            if !self.is_handed_over() {
+                self.unmute_next(out);
+            } else if next.partner != Partner::Agent {
+                // Nobody is dialled for who came in the near leg's place.
+                continue;
+            }
             out.push(Output::Record(CallEvent::AgentReplaced(next.profile)));
             out.push(Output::Agent(AgentOutput::TakeProfile(next.profile)));
             self.setup.agent = AgentTerms::of(&next.agent);
@@ -67,6 +72,10 @@ impl Call {
         }
     }
 
+    const fn is_handed_over(&self) -> bool {
+        matches!(self.state, State::Handed(_))
+    }
+
     /// Calls for whom the near leg shall talk with; false where no line is free for that.
     pub(super) fn reach_partner(&mut self, now: Moment, out: &mut Vec<Output>) -> bool {
         let is_answered = self.answered_at.is_some();
@@ -80,7 +89,7 @@ impl Call {
                 self.agent = AgentState::Connecting;
                 self.steered.attaching = true;
                 out.push(Output::Agent(AgentOutput::Attach));
-                if is_answered {
+                if is_answered && !self.is_handed_over() {
                     self.state = State::Talking;
                 }
             }

@@ -10,12 +10,14 @@ use crate::call::dial::DialRequest;
 use crate::call::dial::DialTarget;
 use crate::call::dial::Joined;
 use crate::call::event::CallEvent;
+use crate::call::input::AgentOutput;
 use crate::call::input::LegOutput;
 use crate::call::input::Output;
 use crate::call::news::AgentNews;
 use crate::call::news::LineNews;
 use crate::call::news::News;
 use crate::call::side::LegSide;
+use crate::call::talk::FALLBACK_MAX;
 use crate::call::timer::Timer;
 use crate::call::transfer::TransferMode;
 use crate::call::transfer::Undone;
@@ -44,6 +46,8 @@ pub(super) struct Handed {
     pub(super) target: LegSide,
     /// With whom; `None`: the agent.
     pub(super) with: Option<LegSide>,
+    /// The announcement is in the agent's place, and the call ends with it, for this cause.
+    pub(super) ends_for: Option<HangupCause>,
 }
 
 impl Call {
@@ -222,7 +226,7 @@ impl Call {
         self.near.close_media(out);
         out.push(Output::Record(CallEvent::TransferCompleted));
         let with = handing.with.map(|(far, _)| far);
-        self.state = State::Handed(Handed { target: handing.target, with });
+        self.state = State::Handed(Handed { target: handing.target, with, ends_for: None });
     }
 
     /// The agent, or whom the near leg was with, is with whom it was handed over to.
@@ -246,17 +250,40 @@ impl Call {
             News::Agent(AgentNews::HungUp) => {
                 self.end(now, HangupCause::Normal, Party::Agent, out);
             }
-            News::Agent(AgentNews::Lost(cause)) => self.end(now, cause, Party::Switch, out),
+            News::Agent(AgentNews::Lost(cause)) => self.lost_in_handed(now, handed, cause, out),
+            News::Agent(AgentNews::Ready) => self.tell_agent(AgentOutput::TellAnswered, out),
+            News::Agent(AgentNews::Played) | News::Due(Timer::FallbackEnd) => {
+                if let Some(cause) = handed.ends_for {
+                    self.end(now, cause, Party::Switch, out);
+                }
+            }
             // Who is there now has no leg of ours that a carrier could be asked of.
             News::Transfer(_) => self.cannot_transfer(HangupCause::Policy, out),
             News::HangUp { cause, by } => self.end(now, cause, by, out),
             News::Due(timer) => self.due_answered(now, timer, out),
-            News::Begun
-            | News::Near(_)
-            | News::Far(..)
-            | News::Agent(AgentNews::Ready | AgentNews::Played)
-            | News::Confirmed
-            | News::Withdrawn => (),
+            News::Begun | News::Near(_) | News::Far(..) | News::Confirmed | News::Withdrawn => (),
         }
+    }
+
+    /// Whom it was with hears the next agent that has a link, or else the announcement.
+    fn lost_in_handed(
+        &mut self,
+        now: Moment,
+        handed: Handed,
+        cause: HangupCause,
+        out: &mut Vec<Output>,
+    ) {
+        if handed.with.is_some() {
+            return self.end(now, cause, Party::Switch, out);
+        }
+        if self.take_next(now, cause, out) {
+            return;
+        }
+        self.agent = AgentState::Announcing;
+        self.timers.stop(Timer::HangUp);
+        self.timers.set(Timer::FallbackEnd, now + FALLBACK_MAX);
+        self.state = State::Handed(Handed { ends_for: Some(cause), ..handed });
+        out.push(Output::Agent(AgentOutput::StartFallback));
+        out.push(Output::Record(CallEvent::FallbackStarted));
     }
 }

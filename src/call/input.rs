@@ -354,7 +354,7 @@ pub enum AgentOutput {
     TellTransfer(TransferNews),
     /// End its part.
     End,
-    /// Replace it by the fallback announcement, heard by the near leg.
+    /// Replace it by the fallback announcement, heard by whom it talked with.
     StartFallback,
 }
 

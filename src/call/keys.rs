@@ -19,7 +19,7 @@ impl Call {
         match self.state {
             State::Consulting(Consulting { target, answered: true })
             | State::Handing(Handing { target, with: None, answered: true })
-            | State::Handed(Handed { target, with: None }) => target,
+            | State::Handed(Handed { target, with: None, .. }) => target,
             State::Idle
             | State::Opening
             | State::Calling

@@ -475,7 +475,7 @@ impl Call {
             }
             State::Consulting(_) => AudioPath::Waiting(Comfort::Hold),
             State::Handing(Handing { target, with: None, answered: true })
-            | State::Handed(Handed { target, with: None }) => AudioPath::Agent(target),
+            | State::Handed(Handed { target, with: None, .. }) => AudioPath::Agent(target),
             State::Handing(Handing { with: None, .. }) => agent,
             State::Handing(Handing { with: Some((far, _)), answered: false, .. }) => {
                 AudioPath::Bridge(far)

@@ -17,7 +17,7 @@ use crate::types::moment::Moment;
 use std::time::Duration;
 
 /// The longest a fallback announcement may take before the call is ended without it.
-const FALLBACK_MAX: Duration = Duration::from_secs(20);
+pub(super) const FALLBACK_MAX: Duration = Duration::from_secs(20);
 
 impl Call {
     pub(super) fn in_talking(&mut self, now: Moment, news: News, out: &mut Vec<Output>) {

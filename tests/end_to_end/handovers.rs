@@ -1,5 +1,6 @@
 //! Transfers that carriers ask for by REFER: granted where the trunk says so, and then told of.
 
+use crate::bot::Bot;
 use crate::call_out;
 use crate::carrier;
 use crate::carrier::CALLED;
@@ -15,11 +16,16 @@ use crate::carrier::shown;
 use crate::node::Home;
 use crate::node::Node;
 use crate::phone::Heard;
+use crate::phone::PATIENCE;
 use crate::phone::Phone;
 use crate::rows;
+use crate::steering::packet;
 use crate::transfers;
 use serde_json::json;
+use tandem::audio::g711::ulaw_decode;
+use tandem::audio::tone::share_at;
 use tandem::store::api_keys::KeyRole;
+use tokio::time::timeout;
 
 /// A caller who talks with an echo.
 async fn talking(node: &Node) -> (Phone, u16) {
@@ -108,6 +114,33 @@ async fn a_carrier_that_transfers_our_agent_is_told_how_it_goes_and_keeps_it_whe
     target.hear_media(150).await;
     assert_eq!(target.ask("BYE", "", "").await.status(), 200);
     assert_eq!(node.record(&phone.call_id).await.cause, "normal");
+}
+
+#[tokio::test]
+async fn who_was_handed_an_agent_that_is_lost_hears_the_announcement() {
+    let bot = Bot::bind().await;
+    let agent = json!({"kind": "twilio", "url": bot.url(), "reconnects": 0});
+    let more = json!({"calls": {"refer_in": "b2bua"}});
+    let (node, mut target, _) = call_out::node(agent, more).await;
+    let ((mut phone, _, _), stream) = tokio::join!(transfers::talking(&node), bot.accept());
+    assert_eq!(phone.ask("REFER", &refer_to(CALLED), "").await.status(), 202);
+    let invite = target.expect("INVITE ").await;
+    pick_up(&mut target, &invite).await;
+    told(&phone, "200").await;
+    hear_bye(&phone).await;
+    drop(stream);
+    let announced = async {
+        loop {
+            let (kind, payload) = packet(&target).await;
+            let sound: Vec<i16> = payload.into_iter().map(ulaw_decode).collect();
+            if kind == 0 && share_at(&sound, 950) > 0.3 {
+                return;
+            }
+        }
+    };
+    assert!(timeout(PATIENCE, announced).await.is_ok(), "its first tone");
+    hear_bye(&target).await;
+    assert!(node.record(&phone.call_id).await.has_fallback);
 }
 
 /// Two trunks of one country whose telephones may not be connected by us, of two places.

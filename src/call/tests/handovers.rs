@@ -1,6 +1,8 @@
 //! A near leg's peer that wants our agent connected with somebody else, in virtual time: nobody is left
 //! alone, whatever the target or the peer does.
 
+use super::fallback::by_link;
+use super::fallback::by_number;
 use super::legs::dial;
 use super::legs::hangs_up;
 use super::legs::path;
@@ -11,6 +13,7 @@ use super::*;
 use crate::call::dial::DialTarget;
 use crate::call::dial::Joined;
 use crate::call::input::AudioPath;
+use crate::call::setup::NextAgent;
 use crate::call::transfer::TransferMode;
 
 const NEAR: LegSide = LegSide::Near;
@@ -275,4 +278,53 @@ fn whom_a_caller_was_bridged_with_may_hang_up_meanwhile_and_so_may_the_caller() 
         assert_eq!(hangs_up(&out, side), Some(HangupCause::NoAnswer), "{side:?}");
     }
     bench.close_all();
+}
+
+/// A call whose agent was handed over, and is then lost; what comes of that.
+fn lost_in_handed(fallbacks: Vec<NextAgent>) -> (Bench, Vec<Output>) {
+    let mut bench = Bench::new(|setup| {
+        setup.opening = Opening::Inbound(LegTerms { transfers: true, ..terms() });
+        setup.fallbacks = fallbacks.into();
+    });
+    bench.talk();
+    bench.leg(NEAR, LegInput::Referred(Box::new(request())));
+    bench.run_media(FAR);
+    bench.leg(FAR, LegInput::Answered(sdp()));
+    bench.wait();
+    bench.give(Input::Media(NEAR, MediaInput::Closed(None)));
+    let out = bench.give(Input::Agent(AgentInput::Lost(HangupCause::AgentLost)));
+    assert_eq!((hangs_up(&out, FAR), path(&out)), (None, None));
+    (bench, out)
+}
+
+#[test]
+fn who_was_handed_an_agent_that_is_lost_hears_the_next_one_that_has_a_link() {
+    let (mut bench, out) = lost_in_handed(vec![by_number(2), by_link(3)]);
+    assert!(out.contains(&Output::Agent(AgentOutput::Attach)), "{out:?}");
+    assert!(records(&out, &CallEvent::AgentReplaced(by_link(3).profile)), "{out:?}");
+    // Who would be dialled was for the caller, and that is gone.
+    assert!(!out.contains(&Output::Media(THIRD, MediaOutput::Reserve)), "{out:?}");
+    let out = bench.give(Input::Agent(AgentInput::Ready));
+    assert!(out.contains(&Output::Agent(AgentOutput::TellAnswered)), "{out:?}");
+    assert_eq!((bench.call.path, bench.call.side_of_agent()), (AudioPath::Agent(FAR), FAR));
+    let out = bench.give(Input::Agent(AgentInput::HungUp));
+    assert_eq!(hangs_up(&out, FAR), Some(HangupCause::Normal));
+    assert_eq!(bench.close_all().1, Party::Agent);
+}
+
+#[test]
+fn who_was_handed_an_agent_that_is_lost_hears_the_announcement_where_there_is_no_other() {
+    for is_played in [true, false] {
+        let (mut bench, out) = lost_in_handed(vec![by_number(2)]);
+        assert!(out.contains(&Output::Agent(AgentOutput::StartFallback)), "{out:?}");
+        assert!(records(&out, &CallEvent::FallbackStarted), "{out:?}");
+        assert_eq!((bench.call.path, bench.call.side_of_agent()), (AudioPath::Agent(FAR), FAR));
+        let out = if is_played {
+            bench.give(Input::Agent(AgentInput::FallbackPlayed))
+        } else {
+            bench.wait()
+        };
+        assert_eq!(hangs_up(&out, FAR), Some(HangupCause::AgentLost));
+        assert_eq!(bench.close_all().0, HangupCause::AgentLost);
+    }
 }

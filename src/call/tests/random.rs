@@ -5,6 +5,7 @@ use crate::call::asking::Answerer;
 use crate::call::asking::Asked as WhoSpeaks;
 use crate::call::dial::DialRequest;
 use crate::call::dial::DialTarget;
+use crate::call::input::AudioPath;
 use crate::call::input::Successor;
 use crate::call::setup::NextAgent;
 use crate::call::side::Seat;
@@ -63,6 +64,8 @@ pub(super) struct World {
     supervised: [bool; Seat::ALL.len()],
     agent: bool,
     announcing: bool,
+    /// The place of the leg that an agent was heard by last.
+    heard_by: usize,
     ended: u32,
     finished: bool,
 }
@@ -104,12 +107,12 @@ impl World {
             }
             Output::Agent(AgentOutput::Attach) => {
                 assert!(!self.agent && !self.announcing, "an agent beside another");
-                assert_eq!(self.media[0], Asked::Opened);
+                assert!(self.has_somebody());
                 self.agent = true;
             }
             Output::Agent(AgentOutput::StartFallback) => {
                 assert!(!self.agent && !self.announcing, "an announcement beside the agent");
-                assert_eq!(self.media[0], Asked::Opened);
+                assert!(self.has_somebody());
                 self.announcing = true;
             }
             Output::Agent(AgentOutput::TakeProfile(_)) => {
@@ -120,6 +123,7 @@ impl World {
                 (self.agent, self.announcing) = (false, false);
             }
             Output::Agent(_) => assert!(self.agent),
+            Output::Connect(AudioPath::Agent(side)) => self.heard_by = side.index(),
             Output::Connect(_) => (),
             Output::Supervise(seat, mode) => {
                 let own = self.media[LegSide::Supervisor(*seat).index()];
@@ -141,6 +145,12 @@ impl World {
                 assert_eq!(self.ended, 1);
             }
         }
+    }
+
+    /// Who comes in an agent's place is heard: by the near leg, or by who was handed over once that is gone.
+    fn has_somebody(&self) -> bool {
+        let side = if self.legs[0] == Seen::Gone { self.heard_by } else { 0 };
+        self.media[side] == Asked::Opened
     }
 
     fn see_leg(&mut self, given: Option<&Input>, side: LegSide, output: &LegOutput) {

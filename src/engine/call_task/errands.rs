@@ -185,9 +185,10 @@ impl Task {
 
     /// The new agent gets a link of its own: what the one before had queued is not played.
     pub(super) fn attach_voice(&mut self) {
-        let Some(media) = self.media.id() else { return };
-        let (media_end, agent_end) = self.voice_link();
+        let side = self.call.side_of_agent();
+        let Some(media) = self.media_id(side) else { return };
+        let (media_end, agent_end) = self.voice_link_to(side);
         self.switch.media.attach(media, media_end);
-        self.start_voice(agent_end, false);
+        self.start_voice(Some(media), agent_end, false);
     }
 }

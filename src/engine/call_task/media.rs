@@ -279,7 +279,7 @@ impl Task {
 
     /// A link for whoever answers the call: at 16 kHz too, where both the agent and the trunk may have them, else of the
     /// agent's law.
-    pub(super) fn voice_link(&self) -> (MediaEnd, AgentEnd) {
+    fn voice_link(&self) -> (MediaEnd, AgentEnd) {
         let agent = &self.route.profile.agent.kind;
         if agent.queues_little() {
             return short_link();

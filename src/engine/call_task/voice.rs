@@ -293,7 +293,7 @@ impl Task {
         match output {
             AgentOutput::Start => {
                 if let Some(end) = self.media.agent_end.take() {
-                    self.start_voice(*end, false);
+                    self.start_voice(self.media.id(), *end, false);
                 }
             }
             AgentOutput::TakeProfile(id) => {
@@ -331,8 +331,13 @@ impl Task {
         }
     }
 
-    pub(super) fn start_voice(&mut self, end: AgentEnd, is_fallback: bool) {
-        let heard_by = self.media.id();
+    /// Lets somebody speak to this session.
+    pub(super) fn start_voice(
+        &mut self,
+        heard_by: Option<MediaId>,
+        end: AgentEnd,
+        is_fallback: bool,
+    ) {
         if let Some(media) = heard_by {
             self.switch.media.listen(media, self.listener_of_voice(is_fallback));
         }
@@ -399,10 +404,10 @@ impl Task {
     /// The announcement gets a link of its own: what the agent still had queued is not played. It has little to say, and
     /// at once.
     fn start_fallback(&mut self) {
-        let Some((media, _)) = &self.media.open else { return };
+        let Some(media) = self.media_id(self.call.side_of_agent()) else { return };
         let (media_end, agent_end) = short_link();
-        self.switch.media.attach(*media, media_end);
-        self.start_voice(agent_end, true);
+        self.switch.media.attach(media, media_end);
+        self.start_voice(Some(media), agent_end, true);
     }
 }
 
