@@ -11,8 +11,10 @@ use crate::phone::PATIENCE;
 use crate::phone::Phone;
 use crate::postgres;
 use crate::rtp::Stream;
+use crate::steering::SOUND;
 use crate::steering::agree;
 use crate::steering::done;
+use crate::steering::hears_only;
 use crate::transfers::talking;
 use crate::transfers::transfer;
 use serde_json::json;
@@ -180,4 +182,24 @@ async fn an_agent_is_back_with_a_caller_on_hold_when_its_consultation_ends_and_m
     stream.close(1_000).await;
     hear_bye(&phone).await;
     assert_eq!(node.record(&phone.call_id).await.ended_by, "agent");
+}
+
+#[tokio::test]
+async fn a_caller_hears_music_as_long_as_its_agent_talks_with_somebody_else() {
+    let bot = Bot::bind().await;
+    let agent = json!({"kind": "twilio", "url": bot.url(), "hold_music": "moments.ulaw"});
+    let (node, mut target, key) = call_out::node(agent, json!({})).await;
+    let folder = node.home.data_dir().join("assets");
+    std::fs::create_dir_all(&folder).unwrap();
+    std::fs::write(folder.join("moments.ulaw"), vec![SOUND; 8_000]).unwrap();
+    let ((mut phone, port, call), mut stream) = tokio::join!(talking(&node), bot.accept());
+    transfer(&node, &key, &call, json!({"to": CALLED, "mode": "attended"})).await;
+    let far_port = answer(&mut target).await.audio_port();
+    Talker::new(&target, far_port, 12).is_heard_by(&mut stream, LEVELS[0]).await;
+    phone.drain_media_now().await;
+    hears_only(&phone, SOUND, 120).await;
+    transfer(&node, &key, &call, json!({"mode": "withdraw"})).await;
+    hear_bye(&target).await;
+    Talker::new(&phone, port, 13).is_heard_by(&mut stream, LEVELS[1]).await;
+    phone.hang_up().await;
 }

@@ -33,7 +33,7 @@ use tokio::time::timeout;
 
 const SILENCE: u8 = 0xff;
 /// What the sounds of these tests are made of.
-const SOUND: u8 = 0x2a;
+pub(crate) const SOUND: u8 = 0x2a;
 
 /// What a command is answered with.
 async fn ask(node: &Node, key: &str, (call, name): (&str, &str), body: Value) -> Answer {
@@ -64,7 +64,7 @@ pub(crate) async fn packet(phone: &Phone) -> (u8, Vec<u8>) {
 }
 
 /// Listens until so many packets in a row are `level` from end to end.
-async fn hears_only(phone: &Phone, level: u8, packets: usize) {
+pub(crate) async fn hears_only(phone: &Phone, level: u8, packets: usize) {
     let begun = async {
         let mut row = 0;
         while row < packets {

@@ -3,6 +3,7 @@
 use crate::audio::bridge::MusicPlace;
 use crate::call::input::AudioPath;
 use crate::call::input::Comfort;
+use crate::call::side::LegSide;
 use crate::engine::call_task::Task;
 use std::sync::Arc;
 
@@ -11,8 +12,7 @@ impl Task {
     /// disk; and where the wait is over by then, nobody has the music any more.
     pub(super) fn play_on_hold(&self, path: AudioPath) {
         let name = self.route.profile.agent.hold_music.clone();
-        let is_on_hold = path == AudioPath::Waiting(Comfort::Hold);
-        let (Some(name), Some(near)) = (name.filter(|_| is_on_hold), self.media.id()) else {
+        let (Some(name), Some(near)) = (name.filter(|_| is_wait(path)), self.media.id()) else {
             return;
         };
         let place = MusicPlace::default();
@@ -23,5 +23,18 @@ impl Task {
             Ok(music) => drop(place.set(music)),
             Err(error) => tracing::warn!(%error, "there is no music on hold"),
         });
+    }
+}
+
+/// Whether the near leg waits on hold, or for its agent, which talks with another.
+const fn is_wait(path: AudioPath) -> bool {
+    match path {
+        AudioPath::Waiting(Comfort::Hold) => true,
+        AudioPath::Agent(side) => !matches!(side, LegSide::Near),
+        AudioPath::Waiting(_)
+        | AudioPath::Bridge(_)
+        | AudioPath::Others
+        | AudioPath::Early(_)
+        | AudioPath::Apart => false,
     }
 }
