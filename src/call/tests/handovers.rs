@@ -14,6 +14,8 @@ use crate::call::dial::DialTarget;
 use crate::call::dial::Joined;
 use crate::call::input::AudioPath;
 use crate::call::setup::NextAgent;
+use crate::call::steer::MutedSide;
+use crate::call::steer::Order;
 use crate::call::transfer::TransferMode;
 
 const NEAR: LegSide = LegSide::Near;
@@ -287,6 +289,9 @@ fn lost_in_handed(fallbacks: Vec<NextAgent>) -> (Bench, Vec<Output>) {
         setup.fallbacks = fallbacks.into();
     });
     bench.talk();
+    // Which is about the caller's media, and ends with them.
+    let mute = Order::Mute(MutedSide::Agent);
+    bench.call.order(bench.now, mute, &mut bench.out).expect("it makes sense");
     bench.leg(NEAR, LegInput::Referred(Box::new(request())));
     bench.run_media(FAR);
     bench.leg(FAR, LegInput::Answered(sdp()));
@@ -294,6 +299,7 @@ fn lost_in_handed(fallbacks: Vec<NextAgent>) -> (Bench, Vec<Output>) {
     bench.give(Input::Media(NEAR, MediaInput::Closed(None)));
     let out = bench.give(Input::Agent(AgentInput::Lost(HangupCause::AgentLost)));
     assert_eq!((hangs_up(&out, FAR), path(&out)), (None, None));
+    assert!(!out.iter().any(|output| matches!(output, Output::Media(NEAR, _))), "{out:?}");
     (bench, out)
 }
 
