@@ -4,7 +4,6 @@
 use crate::types::cache::fetch;
 use crate::types::moment::Moment;
 use ipnet::IpNet;
-use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -21,6 +20,13 @@ const LEARNING: Duration = Duration::from_secs(5);
 /// moved goes on speaking, or begins to after a hold.
 const MOVED_AFTER: Duration = Duration::from_millis(500);
 
+/// How long where a peer was, before it signalled another address, is not learned: until our answer is there, it sends
+/// from where it was, and will not be there any more.
+const LEFT: Duration = Duration::from_secs(1);
+
+/// How long it is heard there: long enough to be learned after [`LEFT`] without a gap, where it stays after all.
+const LEFT_HEARD: Duration = Duration::from_millis(1_250);
+
 /// Silence of the locked source after which a listed one may take over.
 const SILENCE: Duration = Duration::from_secs(3);
 
@@ -31,15 +37,28 @@ const CANDIDATES: usize = 4;
 #[derive(Clone, Debug)]
 pub struct SourceLock {
     signalled: Option<SocketAddr>,
-    locked: Option<(SocketAddr, Moment)>,
+    known: Known,
     symmetric: bool,
     candidates: [Option<Candidate>; CANDIDATES],
-    next_candidate: usize,
+    /// Counts those there were.
+    next_candidate: u8,
     learning_until: Moment,
     /// Between the two a source that was learned may turn out to have moved, once.
     moving_from: Moment,
     moving_until: Moment,
     changes: u32,
+}
+
+/// Where the peer is known to send from.
+#[derive(Clone, Copy, Debug)]
+enum Known {
+    /// Nothing is known.
+    Nowhere,
+    /// There, and from there it was heard last then.
+    Locked(SocketAddr, Moment),
+    /// It was there, and signalled another address then: for a while what still comes from there is heard, and nothing
+    /// is sent there.
+    Left(SocketAddr, Moment),
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -57,7 +76,7 @@ impl SourceLock {
     pub const fn new() -> Self {
         Self {
             signalled: None,
-            locked: None,
+            known: Known::Nowhere,
             symmetric: true,
             candidates: [None; CANDIDATES],
             next_candidate: 0,
@@ -70,14 +89,19 @@ impl SourceLock {
 
     /// The peer said where its media is: an offer or an answer. The lock stays when that is where it
     /// was before (a hold, a refresh). But behind a NAT that can be said by a peer whose packets come from elsewhere from
-    /// now on: while it `speaks`, one that falls silent where it was is followed, once.
+    /// now on: while it `speaks`, one that falls silent where it was is followed, once. Where it is another address, what
+    /// still comes from where the peer was is heard for a moment, until it comes from elsewhere.
     pub fn signal(&mut self, now: Moment, address: Option<SocketAddr>, speaks: bool) {
         self.candidates = [None; CANDIDATES];
         self.learning_until = now + LEARNING;
         self.moving_until = Moment::START;
         if address != self.signalled {
             self.signalled = address;
-            self.locked = None;
+            self.known = match self.known {
+                _ if address.is_none() => Known::Nowhere,
+                Known::Locked(source, _) => Known::Left(source, now),
+                Known::Nowhere | Known::Left(..) => self.known,
+            };
         } else if speaks && self.locked().is_some() {
             (self.moving_from, self.moving_until) = (now, self.learning_until);
         }
@@ -91,13 +115,16 @@ impl SourceLock {
     /// Has the processor fetch what is read of a source that was locked: candidates are looked at only beside it.
     pub fn fetch(&self) {
         fetch(&self.signalled);
-        fetch(&self.locked);
+        fetch(&self.known);
     }
 
     /// The locked source.
     #[must_use]
-    pub fn locked(&self) -> Option<SocketAddr> {
-        self.locked.map(|(address, _)| address)
+    pub const fn locked(&self) -> Option<SocketAddr> {
+        match self.known {
+            Known::Locked(source, _) => Some(source),
+            Known::Nowhere | Known::Left(..) => None,
+        }
     }
 
     /// False: media goes to where the peer said, wherever its own comes from.
@@ -122,7 +149,8 @@ impl SourceLock {
     pub fn may_believe(&self, now: Moment, source: SocketAddr, allowed: &[IpNet]) -> bool {
         self.locked() == Some(source)
             || self.signalled == Some(source)
-            || self.may_learn(now, source.ip(), allowed)
+            || self.may_learn(now, source, allowed)
+            || self.hears_left(now, source)
     }
 
     /// Whether a packet of the stream `ssrc` with this sequence number is believed. `allowed` are the
@@ -138,30 +166,49 @@ impl SourceLock {
             self.lock(now, source);
             return true;
         }
-        if !self.may_learn(now, source.ip(), allowed) || !self.proves(now, source, ssrc, sequence) {
-            return false;
+        if self.may_learn(now, source, allowed) && self.proves(now, source, ssrc, sequence) {
+            self.lock(now, source);
+            return true;
         }
-        self.lock(now, source);
-        true
+        self.hears_left(now, source)
     }
 
     fn lock(&mut self, now: Moment, source: SocketAddr) {
-        if self.locked().is_some_and(|before| before != source) {
-            self.changes += 1;
-            self.moving_until = Moment::START;
+        match self.known {
+            Known::Locked(before, _) if before == source => {
+                self.known = Known::Locked(source, now);
+                return;
+            }
+            Known::Locked(..) => {
+                self.changes += 1;
+                self.moving_until = Moment::START;
+            }
+            // Where it was before: the other address that it signalled may yet come into use.
+            Known::Left(before, _) if before == source => {
+                (self.moving_from, self.moving_until) = (now, self.learning_until);
+            }
+            Known::Nowhere | Known::Left(..) => (),
         }
-        if self.locked() != Some(source) {
-            self.candidates = [None; CANDIDATES];
-        }
-        self.locked = Some((source, now));
+        self.candidates = [None; CANDIDATES];
+        self.known = Known::Locked(source, now);
     }
 
-    fn may_learn(&self, now: Moment, source: IpAddr, allowed: &[IpNet]) -> bool {
+    /// Whether a source is where the peer was until a moment ago, and may not yet know that we know.
+    fn hears_left(&self, now: Moment, source: SocketAddr) -> bool {
+        matches!(self.known, Known::Left(left, since)
+            if left == source && now.since(since) < LEFT_HEARD)
+    }
+
+    fn may_learn(&self, now: Moment, source: SocketAddr, allowed: &[IpNet]) -> bool {
         let Some(signalled) = self.signalled else { return false };
-        let listed = signalled.ip() == source || allowed.iter().any(|net| net.contains(&source));
-        match self.locked {
-            None => listed || (allowed.is_empty() && now < self.learning_until),
-            Some((locked, heard)) => {
+        let host = source.ip();
+        let listed = signalled.ip() == host || allowed.iter().any(|net| net.contains(&host));
+        match self.known {
+            Known::Left(left, since) if left == source && now.since(since) < LEFT => false,
+            Known::Nowhere | Known::Left(..) => {
+                listed || (allowed.is_empty() && now < self.learning_until)
+            }
+            Known::Locked(locked, heard) => {
                 let silence = now.since(heard);
                 let may_move = locked != signalled && now < self.moving_until;
                 // Silence in a hold before says nothing.
@@ -174,8 +221,12 @@ impl SourceLock {
     /// The source, where it is the signalled one and speaks: nobody may take over from it now.
     #[must_use]
     pub fn sole(&self, now: Moment) -> Option<SocketAddr> {
-        let (locked, heard) = self.locked?;
-        (Some(locked) == self.signalled && now.since(heard) < MOVED_AFTER).then_some(locked)
+        match self.known {
+            Known::Locked(locked, heard) => {
+                (Some(locked) == self.signalled && now.since(heard) < MOVED_AFTER).then_some(locked)
+            }
+            Known::Nowhere | Known::Left(..) => None,
+        }
     }
 
     /// Counts a packet of a source on probation; true when it has proved itself.
@@ -192,10 +243,11 @@ impl SourceLock {
                 && now.since(candidate.since) >= PROBATION;
         }
         let fresh = Candidate { address, ssrc, sequence, packets: 1, since: now };
-        if let Some(place) = self.candidates.get_mut(self.next_candidate) {
+        if let Some(place) = self.candidates.get_mut(usize::from(self.next_candidate) % CANDIDATES)
+        {
             *place = Some(fresh);
         }
-        self.next_candidate = (self.next_candidate + 1) % CANDIDATES;
+        self.next_candidate = self.next_candidate.wrapping_add(1);
         false
     }
 }
@@ -368,6 +420,58 @@ mod tests {
         let now = Moment::from_millis(scene.now_ms);
         assert!(scene.lock.judge(now, at("198.51.100.1:9"), (7, 11), &[]));
         assert_eq!(scene.send("203.0.113.5:70", 24), 0, "the peer is there");
+    }
+
+    /// A peer behind a NAT was learned, and signalled another address a minute later.
+    fn leaving(allowed: &[&str]) -> Scene {
+        let mut scene = refreshed(allowed, true);
+        scene.lock.signal(Moment::from_millis(scene.now_ms), Some(at("10.0.0.5:6000")), true);
+        scene
+    }
+
+    #[test]
+    fn who_leaves_is_heard_where_it_was_and_sent_nothing_there() {
+        let mut scene = leaving(&[]);
+        assert_eq!(scene.send("198.51.100.1:9", 40), 40, "our answer takes 0.8 s");
+        assert_eq!(scene.lock.destination(), Some(at("10.0.0.5:6000")));
+        assert_eq!(scene.send("198.51.100.1:12", 10), 7);
+        assert_eq!(scene.lock.destination(), Some(at("198.51.100.1:12")));
+        assert_eq!(scene.send("198.51.100.1:9", 100), 0, "it is elsewhere now");
+        assert_eq!(scene.lock.changes(), 0, "nobody was taken over from");
+        let mut plain = leaving(&[]);
+        assert_eq!(plain.send("198.51.100.1:9", 10), 10);
+        assert_eq!(plain.send("10.0.0.5:6000", 1), 1);
+        assert_eq!(plain.send("198.51.100.1:9", 100), 0);
+        assert_eq!(plain.lock.destination(), Some(at("10.0.0.5:6000")));
+    }
+
+    #[test]
+    fn who_stays_where_it_was_is_learned_again_without_a_gap_and_followed_once_if_it_goes_late() {
+        for allowed in [&[][..], &["198.51.100.0/24", "203.0.113.0/24"]] {
+            let mut scene = leaving(allowed);
+            assert_eq!(scene.send("198.51.100.1:9", 100), 100);
+            assert_eq!(scene.lock.destination(), Some(at("198.51.100.1:9")));
+            // Half a second of silence where it was, then four packets prove it.
+            assert_eq!(scene.send("203.0.113.5:70", 40), 40 - 24 - 3);
+            assert_eq!(scene.lock.destination(), Some(at("203.0.113.5:70")));
+            scene.now_ms += 1_000;
+            assert_eq!(scene.send("203.0.113.6:70", 20), 0, "once");
+        }
+    }
+
+    #[test]
+    fn where_a_peer_was_has_no_more_rights_than_any_place_once_it_had_time_to_leave() {
+        let mut scene = leaving(&[]);
+        scene.now_ms += 1_250;
+        assert_eq!(scene.send("198.51.100.1:9", 10), 7);
+        let mut late = leaving(&[]);
+        late.now_ms += 5_000;
+        assert_eq!(late.send("198.51.100.1:9", 100), 0);
+        let mut listed = leaving(&["198.51.100.1/32"]);
+        assert_eq!(listed.send("198.51.100.66:9", 100), 0, "nor have strangers more than before");
+        let mut held = leaving(&[]);
+        held.lock.signal(Moment::from_millis(held.now_ms), None, false);
+        assert_eq!(held.send("198.51.100.1:9", 100), 0, "it wants nothing, and is heard nowhere");
     }
 
     #[test]

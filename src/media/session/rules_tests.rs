@@ -3,6 +3,7 @@
 use super::tests::PEER;
 use super::tests::PEER_RTCP;
 use super::tests::Scene;
+use super::tests::Sent;
 use super::tests::Talker;
 use super::tests::at;
 use super::tests::plan;
@@ -132,6 +133,36 @@ fn a_peer_behind_a_nat_that_moved_is_heard_again_once_it_has_signalled() {
     assert!(scene.loud_frames() > heard + 30);
     assert_eq!(scene.sent.last().expect("sent").to, at("198.51.100.99:2000"));
     assert_eq!(scene.session.statistics().relatched, 1);
+}
+
+#[test]
+fn a_peer_behind_a_nat_that_signals_another_address_is_heard_on_and_followed_there() {
+    let (before, after, signalled) = ("198.51.100.7:9000", "198.51.100.7:9002", "10.0.0.5:6000");
+    let to_media = |sent: &&Sent| sent.port == Port::Rtp;
+    for moves in [true, false] {
+        let mut scene = scene(MediaRules::default());
+        let mut talker = Talker::new(before, 7);
+        scene.talk(&mut talker, 200);
+        let (heard, foreign) = (scene.loud_frames(), scene.session.statistics().foreign);
+        let moved = MediaPlan { remote: Some(at(signalled)), ..plan() };
+        scene.session.update(scene.now, &moved, &mut scene.out);
+        scene.sent.clear();
+        // It goes on where it was until it has our answer.
+        scene.talk(&mut talker, 6);
+        assert_eq!(scene.session.statistics().foreign, foreign);
+        assert_eq!(scene.loud_frames(), heard + 6);
+        if moves {
+            scene.talk(&mut Talker::new(after, 8), 50);
+            assert!(scene.loud_frames() >= heard + 45, "{}", scene.loud_frames() - heard);
+        } else {
+            scene.ticks(50);
+        }
+        assert!(scene.sent.iter().all(|sent| sent.to != at(before)), "who has left gets nothing");
+        let last = scene.sent.iter().rfind(to_media).expect("sent");
+        assert_eq!(last.to, at(if moves { after } else { signalled }));
+        let first = scene.sent.iter().find(to_media).expect("sent");
+        assert_eq!(first.to, at(signalled));
+    }
 }
 
 #[test]
