@@ -62,6 +62,7 @@ impl MediaSession {
             self.sender.mark();
         }
         let before = self.codec();
+        let begins_stream = self.begins_stream(plan);
         if !self.keeps_stream(plan) {
             self.drop_key();
         }
@@ -92,10 +93,24 @@ impl MediaSession {
             packed.set_terms(plan.opus);
         }
         let keys = plan.crypto.as_deref().map(|keys| (&keys.send, &keys.receive));
-        if self.protection.update(now, keys) {
+        if self.protection.update(now, keys) || begins_stream {
             self.sender.change_ssrc();
         }
         self.plan = Some(plan.clone());
         self.quiet_since = None;
+    }
+
+    /// Whether a plan asks for another stream of ours though our key stays. Who has another key at another address may
+    /// be somebody else, who cannot know how often our numbers wrapped (RFC 3711 §3.3.1). And SRTP in place of RTP counts
+    /// that from zero: under one key no number may come twice (§9.1).
+    pub(super) fn begins_stream(&self, plan: &MediaPlan) -> bool {
+        let Some(before) = &self.plan else { return false };
+        match (&before.crypto, &plan.crypto) {
+            (Some(keys), Some(next)) => {
+                before.remote != plan.remote && keys.receive != next.receive
+            }
+            (None, Some(_)) => true,
+            (Some(_) | None, None) => false,
+        }
     }
 }

@@ -184,8 +184,8 @@ impl MediaSession {
         }
     }
 
-    /// Ends the key that goes out if `plan` leaves it no stream: another clock or other keys begin another one
-    /// (RFC 7160 §4.1), a hold ends it. Its end is said by the one in which it began (RFC 4733 §2.5.1.4), at once, for
+    /// Ends the key that goes out if `plan` leaves it no stream: another clock, other keys or another peer begin another
+    /// one (RFC 7160 §4.1), a hold ends it. Its end is said by the one in which it began (RFC 4733 §2.5.1.4), at once, for
     /// that is over. To be called before [`Self::update`], which ends it unsaid.
     pub fn finish_key(&mut self, plan: &MediaPlan, out: &mut TickOutput) {
         if !self.keeps_stream(plan) {
@@ -201,6 +201,7 @@ impl MediaSession {
             (Some(_) | None, Some(_) | None) => true,
         };
         same_keys
+            && !self.begins_stream(plan)
             && before.codec.clock_factor() == plan.codec.clock_factor()
             && before.dtmf_send.is_some() == plan.dtmf_send.is_some()
             && (plan.direction.sends() || !before.direction.sends())

@@ -215,6 +215,56 @@ fn a_new_key_of_ours_comes_with_a_new_ssrc() {
     assert_eq!(payloads.len(), 10);
 }
 
+/// A session whose numbers wrapped: who begins to hear its stream cannot tell.
+fn long_lived(suite: SrtpSuite) -> Scene {
+    let mut scene = Scene::new(plan(suite, 2));
+    for _ in 0..4 {
+        scene.tick();
+        (0..20_000).for_each(|_| scene.session.sender.leave_hole());
+    }
+    scene.sent.clear();
+    scene.tick();
+    let mut newcomer = Peer::new(suite, 2);
+    assert!(newcomer.receive.rtp(scene.now, &scene.sent[0].bytes).is_err(), "{suite}");
+    scene.sent.clear();
+    scene
+}
+
+/// What is sent from now on is understood by one who has heard nothing before.
+fn is_understood(scene: &mut Scene, suite: SrtpSuite) {
+    scene.ticks(10);
+    assert_eq!(Peer::new(suite, 2).understand(scene).len(), 10, "{suite}");
+}
+
+#[test]
+fn another_device_in_the_same_dialog_understands_us_however_long_the_call_is() {
+    let elsewhere = "192.0.2.77:6000";
+    for suite in SrtpSuite::ALL {
+        let mut scene = long_lived(suite);
+        let ssrc = scene.session.sender.ssrc();
+        let moved = MediaPlan { remote: Some(at(elsewhere)), ..plan(suite, 2) };
+        scene.session.update(scene.now, &moved, &mut scene.out);
+        assert_eq!(scene.session.sender.ssrc(), ssrc, "the same device, by its key");
+        let other = MediaPlan { remote: Some(at(PEER)), ..plan(suite, 9) };
+        scene.session.update(scene.now, &other, &mut scene.out);
+        assert_ne!(scene.session.sender.ssrc(), ssrc);
+        is_understood(&mut scene, suite);
+    }
+}
+
+#[test]
+fn encryption_that_begins_again_protects_no_number_twice() {
+    let suite = SrtpSuite::AeadAes128Gcm;
+    let mut scene = long_lived(suite);
+    let ssrc = scene.session.sender.ssrc();
+    scene.session.update(scene.now, &MediaPlan::for_test(at(PEER)), &mut scene.out);
+    scene.ticks(5);
+    scene.session.update(scene.now, &plan(suite, 2), &mut scene.out);
+    assert_ne!(scene.session.sender.ssrc(), ssrc);
+    scene.sent.clear();
+    is_understood(&mut scene, suite);
+}
+
 #[test]
 fn an_ssrc_change_of_the_peer_is_followed() {
     let suite = SrtpSuite::AesCm128HmacSha1_80;
