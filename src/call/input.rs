@@ -14,6 +14,7 @@ use crate::call::supervision::SupervisionMode;
 use crate::call::transfer::TransferNews;
 use crate::call::transfer::TransferRequest;
 use crate::sdp::MediaPlan;
+use crate::sdp::SrtpTerms;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::id::AiProfileId;
@@ -72,6 +73,9 @@ pub struct Successor {
     pub offer: Option<Bytes>,
     /// Where our media are from then on; `None`: where they were.
     pub place: Option<Place>,
+    /// What is allowed of SRTP by the way it came, in our answers and in our offers, with keys of its own: the leg
+    /// before knows those that were, and this one nothing of the streams under them. `None`: what was.
+    pub srtp: Option<(SrtpTerms, SrtpTerms)>,
 }
 
 /// Something that happened to a leg's signalling.

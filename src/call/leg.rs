@@ -9,6 +9,7 @@ use crate::sdp::LocalMedia;
 use crate::sdp::MediaPlan;
 use crate::sdp::NegotiationError;
 use crate::sdp::SessionDescription;
+use crate::sdp::SrtpTerms;
 use crate::types::cause::HangupCause;
 use crate::types::codec::Codec;
 use crate::types::srtp::SrtpPolicy;
@@ -212,6 +213,14 @@ impl Leg {
         });
     }
 
+    /// What is allowed of SRTP from now on, with the keys of our answers and of our offers.
+    pub fn protect(&mut self, answers: SrtpTerms, offers: SrtpTerms) {
+        self.capabilities.srtp = answers;
+        self.offered.srtp = offers;
+        // What was judged has the keys before.
+        self.checked = None;
+    }
+
     /// Answers an offer; what was agreed before stays in force when it fails.
     ///
     /// # Errors
@@ -342,7 +351,6 @@ impl Leg {
 mod tests {
     use super::*;
     use crate::sdp::AnswerOrder;
-    use crate::sdp::SrtpTerms;
     use crate::types::codec::PayloadType;
     use crate::types::codec::Ptime;
 

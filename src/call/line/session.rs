@@ -214,11 +214,14 @@ impl Line {
     /// Another leg of the same peer comes in place of this one: what it is refused leaves this one as
     /// it was.
     fn replaced(&mut self, session: Session, by: &Successor, out: &mut Vec<Output>) {
-        let Successor { offer, place } = by;
+        let Successor { offer, place, srtp } = by;
         let (offer, place) = (offer.as_ref(), *place);
         let leg = self.leg.clone();
         if let Some(place) = place {
             self.leg.place(place);
+        }
+        if let Some((answers, offers)) = srtp {
+            self.leg.protect(answers.clone(), offers.clone());
         }
         let body = match offer {
             Some(offer) => self.leg.answer(offer),

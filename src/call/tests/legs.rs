@@ -543,7 +543,7 @@ fn dead_media_of_either_leg_ends_both() {
 }
 
 fn successor(offer: Bytes) -> LegInput {
-    LegInput::Replaced(Box::new(Successor { offer: Some(offer), place: None }))
+    LegInput::Replaced(Box::new(Successor { offer: Some(offer), place: None, srtp: None }))
 }
 
 #[test]

@@ -287,7 +287,9 @@ fn leg_input() -> impl Strategy<Value = LegInput> {
             .prop_map(|status| LegInput::ReferProgressed { status }),
         1 => Just(LegInput::ReferFailed { status: 603 }),
         2 => Just(LegInput::Referred(Box::new(request()))),
-        1 => sdp().prop_map(|offer| LegInput::Replaced(Box::new(Successor { offer, place: None }))),
+        1 => sdp().prop_map(|offer| {
+            LegInput::Replaced(Box::new(Successor { offer, place: None, srtp: None }))
+        }),
         1 => Just(LegInput::ReplacementLost),
         1 => Just(LegInput::Explained(super::legs::reason(41))),
         2 => (cause(), party()).prop_map(|(cause, by)| LegInput::Ended { cause, by }),

@@ -6,6 +6,10 @@ use super::*;
 use crate::call::input::AudioPath;
 use crate::call::input::Successor;
 use crate::types::random::Random;
+use crate::types::srtp::SRTP_KEY_BYTES_MAX;
+use crate::types::srtp::SrtpKey;
+use crate::types::srtp::SrtpPolicy;
+use crate::types::srtp::SrtpSuite;
 
 const NEAR: LegSide = LegSide::Near;
 
@@ -18,7 +22,7 @@ fn of(turn: u8, input: LegInput) -> Input {
 }
 
 fn by(offer: Option<Bytes>, place: Option<Place>) -> LegInput {
-    LegInput::Replaced(Box::new(Successor { offer, place }))
+    LegInput::Replaced(Box::new(Successor { offer, place, srtp: None }))
 }
 
 fn bye() -> LegInput {
@@ -81,6 +85,61 @@ fn a_replacement_that_comes_another_way_is_told_where_its_media_are() {
     bench.give(Input::Leg(NEAR, LegInput::ReplacementLost));
     let again = bench.give(of(0, LegInput::Reoffered(at_port(4_000))));
     assert!(!told(&again).contains("198.51.100.7"), "nor does one that is lost");
+}
+
+fn secure(port: u16) -> Option<Bytes> {
+    let offer = OFFER.replace("4000", &port.to_string()).replace("RTP/AVP", "RTP/SAVP");
+    let key = "d3d3".repeat(10);
+    Some(format!("{offer}a=crypto:1 AES_CM_128_HMAC_SHA1_80 inline:{key}\r\n").into())
+}
+
+fn key(seed: u8) -> SrtpKey {
+    SrtpKey::generate(SrtpSuite::AesCm128HmacSha1_80, &[seed; SRTP_KEY_BYTES_MAX])
+}
+
+fn protected(seed: u8) -> (SrtpTerms, SrtpTerms) {
+    let terms = SrtpTerms { policy: SrtpPolicy::Optional, keys: vec![key(seed)], exposed: false };
+    (terms.clone(), terms)
+}
+
+/// What our media are encrypted with from now on.
+fn our_key(out: &[Output]) -> Option<SrtpKey> {
+    out.iter().find_map(|output| match output {
+        Output::Media(NEAR, MediaOutput::Update(plan)) => {
+            plan.crypto.as_ref().map(|keys| keys.send.clone())
+        }
+        _ => None,
+    })
+}
+
+#[test]
+fn a_replacement_is_sent_media_under_a_key_of_its_own() {
+    let (answers, offers) = protected(1);
+    let mut bench = Bench::new(|setup| {
+        let capabilities = Capabilities { srtp: answers, ..terms().capabilities };
+        let terms = LegTerms { capabilities, srtp_offered: offers, ..terms() };
+        setup.opening = Opening::Inbound(terms);
+    });
+    bench.give(Input::Leg(NEAR, LegInput::Offered(secure(4_000))));
+    bench.open();
+    let out = bench.give(Input::Agent(AgentInput::Ready));
+    assert_eq!(our_key(&out), Some(key(1)));
+    bench.give(Input::Leg(NEAR, LegInput::Acknowledged(None)));
+    let by = |offer, seed| {
+        let srtp = Some(protected(seed));
+        Input::Leg(NEAR, LegInput::Replaced(Box::new(Successor { offer, place: None, srtp })))
+    };
+    bench.give(by(Some(Bytes::from_static(b"garbage")), 2));
+    let out = bench.give(of(0, LegInput::Reoffered(secure(4_000))));
+    assert_eq!(our_key(&out), Some(key(1)), "a refused one changes nothing");
+    let out = bench.give(by(secure(6_000), 3));
+    assert_eq!((answered(&out), our_key(&out)), (Some(1), Some(key(3))));
+    let out = bench.give(Input::Leg(NEAR, LegInput::ReplacementLost));
+    assert_eq!(our_key(&out), Some(key(1)), "nor does one that is lost");
+    // One to which the offer is ours.
+    bench.give(by(None, 4));
+    let out = bench.give(of(2, LegInput::Acknowledged(secure(6_002))));
+    assert_eq!(our_key(&out), Some(key(4)));
 }
 
 #[test]

@@ -9,17 +9,20 @@ use crate::engine::call_task::Task;
 use crate::engine::call_task::legs::Near;
 use crate::engine::replacement::Replacement;
 use crate::engine::sip_shard::CallLeg;
+use crate::engine::srtp_terms::srtp_terms;
 use crate::types::cause::HangupCause;
 use bytes::Bytes;
 use std::sync::Arc;
 
 impl Task {
-    /// Gives a leg that is to take the near one's place by another listener a place for its media.
+    /// Gives a leg that is to take the near one's place keys of its own, and by another listener a place for its media.
     pub(super) async fn placed(&mut self, mut by: Box<Successor>) -> Option<Input> {
         let flow = self.switch.registry.replacement_flow(self.id());
         match flow.map_or(Ok(None), |flow| self.hold_place(flow.listener, flow.remote.is_ipv6())) {
             Ok(place) => {
                 by.place = place;
+                let srtp = &self.route.trunk.media.srtp;
+                by.srtp = flow.map(|flow| srtp_terms(srtp, flow.transport));
                 Some(Input::Leg(LegSide::Near, LegInput::Replaced(by)))
             }
             Err(cause) => {

@@ -59,7 +59,7 @@ impl Registry {
             Some(_) if replaces.is_early_only => HangupCause::Busy,
             Some((_, entry)) if entry.replacement.is_some() => HangupCause::Overload,
             Some((id, entry)) => {
-                let by = Box::new(Successor { offer, place: None });
+                let by = Box::new(Successor { offer, place: None, srtp: None });
                 let input = Input::Leg(LegSide::Near, LegInput::Replaced(by));
                 let told = entry.inputs.upgrade().map(|inputs| inputs.try_send(input));
                 if matches!(told, Some(Ok(()))) {
