@@ -18,6 +18,7 @@ use crate::media::event::MediaEvent;
 use crate::media::output::Port;
 use crate::media::output::Taken;
 use crate::media::output::TickOutput;
+use crate::media::pace::TICK;
 use crate::media::passage::Passage;
 use crate::media::playout::Playout;
 use crate::media::session::arriving::Kind;
@@ -150,8 +151,8 @@ pub struct MediaSession {
     /// Sending is allowed.
     started: bool,
     greeting: Greeting,
-    /// Since when packets should come and do not.
-    quiet_since: Option<Moment>,
+    /// Ticks since the last packet of a peer that should send, the one included in which that was first seen; 0: not seen yet.
+    quiet_ticks: u32,
     collisions: u8,
     ears: Ears,
     judge: Judge,
@@ -211,7 +212,7 @@ impl MediaSession {
             cname: random_name(&mut random),
             started: !setup.playout_held,
             greeting: if setup.playout_held { Greeting::Held } else { Greeting::Free },
-            quiet_since: None,
+            quiet_ticks: 0,
             collisions: 0,
             ears: Ears::default(),
             judge: Judge::default(),
@@ -302,7 +303,7 @@ impl MediaSession {
         if self.rules.rtcp && self.reports.is_due(now) {
             self.report(now, out, |report, bytes| report.write(bytes));
         }
-        self.watch(now, out);
+        self.watch(out);
         self.judge(out);
     }
 
@@ -445,7 +446,7 @@ impl MediaSession {
 
     /// A believed packet came.
     fn heard(&mut self, now: Moment, out: &mut TickOutput) {
-        self.quiet_since = None;
+        self.quiet_ticks = 0;
         self.judge.packet_came();
         if self.counters.first_packet_ms.is_none() {
             let elapsed_ms = now.since(self.opened).as_millis();
@@ -483,17 +484,18 @@ impl MediaSession {
     }
 
     /// Watches whether packets come while they should.
-    fn watch(&mut self, now: Moment, out: &mut TickOutput) {
+    fn watch(&mut self, out: &mut TickOutput) {
         let expected = self.started && self.plan.as_ref().is_some_and(|plan| !plan.is_held());
         let Some(limit) = self.rules.inactivity.filter(|_| expected) else {
-            self.quiet_since = None;
+            self.quiet_ticks = 0;
             return;
         };
-        let since = *self.quiet_since.get_or_insert(now);
-        if now.since(since) >= limit {
+        let is_over = TICK * self.quiet_ticks >= limit;
+        self.quiet_ticks = self.quiet_ticks.saturating_add(1);
+        if is_over {
             out.event(MediaEvent::TimedOut);
             // Said again should the event be lost.
-            self.quiet_since = Some(now);
+            self.quiet_ticks = 1;
         }
     }
 }

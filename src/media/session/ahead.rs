@@ -27,7 +27,7 @@ impl MediaSession {
         fetch(&self.reports);
         // What lies together of the rest, as each of these is aligned.
         fetch(&self.ticks);
-        fetch(&self.quiet_since);
+        fetch(&self.quiet_ticks);
         fetch(&self.steered);
         fetch(&self.ears);
         fetch(&self.bridged);

@@ -40,6 +40,10 @@ impl MediaSession {
     pub fn skip(&mut self, ticks: u64) {
         self.counters.ticks_skipped += ticks;
         self.ticks += ticks;
+        if self.quiet_ticks > 0 {
+            let ticks = u32::try_from(ticks).unwrap_or(u32::MAX);
+            self.quiet_ticks = self.quiet_ticks.saturating_add(ticks);
+        }
         self.playout.left_out(ticks);
         self.forget_outgoing();
         self.sender.skip(ticks.wrapping_mul(FRAME_SAMPLES as u64) as u32);

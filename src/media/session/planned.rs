@@ -97,7 +97,7 @@ impl MediaSession {
             self.sender.change_ssrc();
         }
         self.plan = Some(plan.clone());
-        self.quiet_since = None;
+        self.quiet_ticks = 0;
     }
 
     /// Whether a plan asks for another stream of ours though our key stays. Who has another key at another address may
