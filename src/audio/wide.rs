@@ -10,6 +10,7 @@ use crate::audio::g711;
 use crate::audio::g722;
 use crate::audio::resample::Resampler;
 use crate::audio::sound::Sound;
+use crate::types::codec::Law;
 
 /// The state of one leg of 16 kHz. Made where allocating does no harm; its use allocates nothing.
 #[derive(Debug)]
@@ -17,7 +18,8 @@ pub struct WideVoice {
     decoder: g722::Decoder,
     encoder: g722::Encoder,
     heard_to_narrow: Resampler,
-    /// What came of that last.
+    heard_to_wide: Resampler,
+    /// What came of the first of these last.
     narrowed: Pcm,
     said_to_narrow: Resampler,
     said_to_wide: Resampler,
@@ -34,6 +36,7 @@ impl Default for WideVoice {
             decoder: g722::Decoder::default(),
             encoder: g722::Encoder::default(),
             heard_to_narrow: Resampler::down(2),
+            heard_to_wide: Resampler::up(2),
             narrowed: [0; FRAME_SAMPLES],
             said_to_narrow: Resampler::down(2),
             said_to_wide: Resampler::up(2),
@@ -60,6 +63,18 @@ impl WideVoice {
     #[must_use]
     pub const fn narrowed(&self) -> &Pcm {
         &self.narrowed
+    }
+
+    /// What was heard at 8 kHz, at 16: of every frame, one after the other.
+    pub fn widen_heard(&mut self, law: Law, heard: &Encoded) -> WidePcm {
+        let mut narrow: Pcm = [0; FRAME_SAMPLES];
+        g711::decode(law, heard, &mut narrow);
+        resampled(&mut self.heard_to_wide, &narrow, &mut self.scratch)
+    }
+
+    /// What was heard at 8 kHz up to now was said long ago.
+    pub fn forget_narrow(&mut self) {
+        self.heard_to_wide.reset();
     }
 
     /// What is said, at 8 kHz: of every frame, one after the other.

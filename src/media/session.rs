@@ -24,6 +24,7 @@ use crate::media::playout::Playout;
 use crate::media::session::arriving::Kind;
 use crate::media::session::counters::Counters;
 use crate::media::session::ear::Ear;
+use crate::media::session::earlier::Earlier;
 use crate::media::session::greeting::Greeting;
 use crate::media::session::judging::Judge;
 use crate::media::session::key_tone::KeyTone;
@@ -64,6 +65,7 @@ mod arriving;
 mod bridged;
 mod counters;
 mod ear;
+mod earlier;
 mod greeting;
 mod guests;
 mod hearing;
@@ -114,6 +116,8 @@ pub struct Received<'a> {
 #[derive(Debug)]
 pub struct MediaSession {
     plan: Option<MediaPlan>,
+    /// What may still come by the plan before.
+    earlier: Option<Earlier>,
     rules: MediaRules,
     opened: Moment,
     source: SourceLock,
@@ -182,6 +186,7 @@ impl MediaSession {
         let mut random = Random::from_seed(setup.seed);
         let mut session = Box::new(Self {
             plan: None,
+            earlier: None,
             rules: MediaRules::default(),
             opened: now,
             source: SourceLock::new(),
@@ -305,6 +310,7 @@ impl MediaSession {
         }
         self.watch(out);
         self.judge(out);
+        self.forget_plan_in_time();
     }
 
     /// Takes what wakes the agent's task, which waits for what a tick brought; `None`: it is awake.
@@ -395,8 +401,8 @@ impl MediaSession {
             self.counters.foreign += 1;
             return Taken::Refused;
         }
-        let kind = Kind::of(plan, &packet);
         let receives = plan.direction.receives();
+        let kind = self.kind_of(&packet);
         if before.is_some() && before != self.source.locked() {
             self.jitter.reset(out.payloads());
         }
@@ -408,9 +414,9 @@ impl MediaSession {
                 self.judge.pausing = false;
                 self.take_audio(now, &packet, codec, out.payloads());
             }
-            Kind::Event => {
+            Kind::Event(clock_rate) => {
                 self.count(now, &packet, Content::Other, out.payloads());
-                self.take_event(now, &packet, out);
+                self.take_event(now, (&packet, clock_rate), out);
             }
             Kind::Pause => {
                 self.judge.pausing = true;
@@ -470,7 +476,14 @@ impl MediaSession {
         let is_wide = self.codec().is_wide();
         let end = self.playout.end();
         let taken = if is_wide && end.takes_wide() {
-            end.push_wide_frame(wide.unwrap_or(&[0; WIDE_SAMPLES]))
+            match (wide, &mut self.wide) {
+                (Some(wide), _) => end.push_wide_frame(wide),
+                // What the peer said before it took up a codec of 16 kHz.
+                (None, Some(voice)) if *frame != SILENCE => {
+                    end.push_wide_frame(&voice.widen_heard(law, frame))
+                }
+                (None, _) => end.push_wide_frame(&[0; WIDE_SAMPLES]),
+            }
         } else if law == end.law() {
             end.push_frame(frame)
         } else {

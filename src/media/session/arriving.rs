@@ -17,7 +17,8 @@ const COMFORT_NOISE: u8 = 13;
 #[derive(Clone, Copy)]
 pub(super) enum Kind {
     Audio(Codec),
-    Event,
+    /// A telephone event, of a clock of so many Hz.
+    Event(u32),
     Pause,
     Unexpected,
 }
@@ -27,7 +28,7 @@ impl Kind {
         if let Some(codec) = plan.receive_codec(packet.payload_type) {
             Self::Audio(codec)
         } else if plan.dtmf_receive == Some(packet.payload_type) {
-            Self::Event
+            Self::Event(plan.dtmf_clock)
         } else if packet.payload_type.get() == COMFORT_NOISE {
             Self::Pause
         } else {
@@ -63,7 +64,7 @@ impl MediaSession {
                 self.receiver.set_clock(codec.clock_rate());
                 Content::Audio
             }
-            Kind::Event => Content::Other,
+            Kind::Event(_) => Content::Other,
             Kind::Pause => Content::Noise,
             Kind::Unexpected if self.receiver.ssrc() != Some(packet.ssrc) => return,
             Kind::Unexpected => Content::Other,

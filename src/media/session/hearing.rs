@@ -145,9 +145,15 @@ impl MediaSession {
         self.digits_in.is_down() || self.key_tail > 0 || self.key_ear.is_down()
     }
 
-    /// Takes a packet of a telephone event. What came beside it is played later, with what waits in the jitter buffer
-    /// now: of carriers that send both, the tone.
-    pub(super) fn take_event(&mut self, now: Moment, packet: &RtpPacket<'_>, out: &mut TickOutput) {
+    /// Takes a packet of a telephone event of this clock, in Hz. What came beside it is played later, with what waits in
+    /// the jitter buffer now: of carriers that send both, the tone.
+    pub(super) fn take_event(
+        &mut self,
+        now: Moment,
+        (packet, clock_rate): (&RtpPacket<'_>, u32),
+        out: &mut TickOutput,
+    ) {
+        self.digits_in.set_clock(clock_rate);
         let mut ear = Ear::of(&mut self.playout, &mut self.bridged, &mut self.counters, out);
         let mut is_news = false;
         self.digits_in.receive(now, packet, |event| {
@@ -186,9 +192,11 @@ impl MediaSession {
         }
     }
 
-    /// Whether keys that are heard in the audio are told: those of a peer that sends no telephone events.
+    /// Whether keys that are heard in the audio are told: those of a peer that sends no telephone events, nor does it still
+    /// by the plan before.
     fn tells_tones(&self) -> bool {
-        let events = self.plan.as_ref().is_some_and(|plan| plan.dtmf_receive.is_some());
+        let agreed = self.plan.as_ref().is_some_and(|plan| plan.dtmf_receive.is_some());
+        let events = agreed || self.digits_in.is_down() || self.key_tail > 0;
         self.rules.tones_heard && !events
     }
 

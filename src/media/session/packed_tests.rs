@@ -264,7 +264,7 @@ fn at_5_percent_loss_correction_beats_concealment_and_that_beats_repetition() {
 }
 
 /// One of these after the other, a second each, both ways, while everybody speaks.
-fn change(codecs: &[Codec], keeps_ssrc: bool) {
+fn change(codecs: &[Codec], keeps_ssrc: bool, late: usize) {
     let mut scene = Scene::new(plan(codecs[0]));
     let mut talker = Talker::new(PEER, 7);
     let (mut sung, mut said) = (Tone::new(500, 8_000), Tone::new(700, 8_000));
@@ -272,14 +272,16 @@ fn change(codecs: &[Codec], keeps_ssrc: bool) {
     for (turn, codec) in codecs.iter().enumerate() {
         if turn > 0 {
             scene.session.update(scene.now, &plan(*codec), &mut scene.out);
-            let faster = other.codec.clock_rate() != codec.clock_rate();
-            other = Other::new(*codec);
-            if faster && !keeps_ssrc {
-                (talker.ssrc, talker.timestamp) = (talker.ssrc + 1, 99);
-                talker.sequence = 77;
-            }
         }
-        for _ in 0..50 {
+        for tick in 0..50 {
+            if turn > 0 && tick == late {
+                let faster = other.codec.clock_rate() != codec.clock_rate();
+                other = Other::new(*codec);
+                if faster && !keeps_ssrc {
+                    (talker.ssrc, talker.timestamp) = (talker.ssrc + 1, 99);
+                    talker.sequence = 77;
+                }
+            }
             scene.agent.push_audio(&said.frame().map(g711::ulaw_encode));
             let mut wide = [0; 320];
             sung.fill(&mut wide);
@@ -322,10 +324,11 @@ fn change(codecs: &[Codec], keeps_ssrc: bool) {
 
 #[test]
 fn a_codec_changes_without_a_gap_whatever_the_clocks() {
-    for keeps_ssrc in [true, false] {
-        change(&[Codec::Pcmu, Codec::G722, Codec::Opus], keeps_ssrc);
-        change(&[Codec::Opus, Codec::Pcma, Codec::L16Wide, Codec::Opus], keeps_ssrc);
-        change(&[Codec::L16, Codec::G722, Codec::L16Wide, Codec::L16], keeps_ssrc);
+    // The peer is told at once, or has the answer 200 ms after us.
+    for (keeps_ssrc, late) in [(true, 0), (false, 0), (true, 10), (false, 10)] {
+        change(&[Codec::Pcmu, Codec::G722, Codec::Opus], keeps_ssrc, late);
+        change(&[Codec::Opus, Codec::Pcma, Codec::L16Wide, Codec::Opus], keeps_ssrc, late);
+        change(&[Codec::L16, Codec::G722, Codec::L16Wide, Codec::L16], keeps_ssrc, late);
     }
 }
 

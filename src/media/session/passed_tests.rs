@@ -277,6 +277,25 @@ fn a_hold_stops_it_and_a_change_of_codec_ends_it() {
 }
 
 #[test]
+fn what_a_peer_says_in_it_before_it_knows_of_another_codec_goes_on() {
+    let mut legs = Legs::new(plan(20), plan(20));
+    let said = speech(20);
+    for payload in said.iter().take(10) {
+        legs.say(payload, 20);
+    }
+    let pcmu = MediaPlan::for_test(at(PEER));
+    legs.one.session.update(legs.one.now, &pcmu, &mut legs.one.out);
+    for payload in said.iter().skip(10) {
+        legs.say(payload, 20);
+    }
+    legs.ticks(5);
+    let got: Vec<_> = legs.got().into_iter().map(|packet| packet.0).collect();
+    assert_eq!(got, said);
+    let statistics = legs.one.session.statistics();
+    assert_eq!((statistics.unexpected, statistics.lost_in), (0, 0));
+}
+
+#[test]
 fn rubbish_under_its_payload_type_is_not_passed_on() {
     let mut legs = Legs::new(plan(20), plan(20));
     for payload in &speech(10) {

@@ -63,6 +63,7 @@ impl MediaSession {
         }
         let before = self.codec();
         let begins_stream = self.begins_stream(plan);
+        self.remember_plan(plan);
         if !self.keeps_stream(plan) {
             self.drop_key();
         }
@@ -80,6 +81,9 @@ impl MediaSession {
             // Less than a packet of what was said is lost.
             (Some(_) | None, Some(_) | None) => self.forget_outgoing(),
         }
+        if let Some(wide) = self.wide.as_mut().filter(|_| before != plan.codec) {
+            wide.forget_narrow();
+        }
         // What waits in the jitter buffer goes on as what it is, so that nothing is heard of the change.
         self.jitter.expect(plan.codec);
         if before.clock_rate() != plan.codec.clock_rate() {
@@ -87,7 +91,6 @@ impl MediaSession {
             self.receiver.expect_another();
         }
         self.sender.set_clock(plan.codec.clock_factor());
-        self.digits_in.set_clock(plan.dtmf_clock);
         self.digits_out.set_clock(plan.codec.clock_rate());
         if let Some(packed) = &mut self.packed {
             packed.set_terms(plan.opus);

@@ -229,9 +229,8 @@ fn of_a_lost_packet_what_no_telephone_carries_is_concealed_too() {
     }
 }
 
-/// Changes to another codec and back while both speak.
-#[test]
-fn another_rate_is_taken_up_without_a_gap() {
+/// Changes to another codec and back while both speak. The peer follows so many ticks `late`.
+fn change(late: usize) {
     let mut scene = Scene::new(plan(Codec::Pcmu));
     let mut singer = Singer::new(1_000);
     let (mut narrow, mut said) = (Tone::new(1_000, 8_000), Tone::new(700, 8_000));
@@ -239,13 +238,15 @@ fn another_rate_is_taken_up_without_a_gap() {
         if tick % 50 == 0 {
             let codec = if tick == 50 { Codec::G722 } else { Codec::Pcmu };
             scene.session.update(scene.now, &plan(codec), &mut scene.out);
+        }
+        if tick == 50 + late {
             // Who begins to speak a codec has no memory of it.
             singer.encoder = g722::Encoder::default();
         }
         scene.agent.push_audio(&said.frame().map(g711::ulaw_encode));
         // Both sing on, whoever is sent.
         let (wide, narrow) = (singer.payload(), narrow.frame().map(g711::ulaw_encode));
-        let is_wide = (50..100).contains(&tick);
+        let is_wide = (50 + late..100 + late).contains(&tick);
         let (kind, payload) = if is_wide { (G722, wide) } else { (0, narrow) };
         let bytes = singer.talker.packet(kind, &payload);
         singer.talker.timestamp = singer.talker.timestamp.wrapping_add(160);
@@ -258,8 +259,46 @@ fn another_rate_is_taken_up_without_a_gap() {
     assert!(scene.rtp().windows(2).all(|pair| !pair[1].marker), "time goes on");
     // Every 20 ms of it, joints too, is loud.
     for (at, frame) in heard(&scene)[1_600..].chunks(160).enumerate() {
-        assert!(rms(frame) > 3_000.0, "{at}");
+        assert!(rms(frame) > 3_000.0, "{late}: {at}");
     }
+}
+
+#[test]
+fn another_rate_is_taken_up_without_a_gap_also_by_a_peer_that_is_told_later() {
+    for late in [0, 1, 10] {
+        change(late);
+    }
+}
+
+#[test]
+fn an_agent_of_16_khz_hears_what_still_comes_at_8() {
+    let mut scene = Scene::new(plan(Codec::Pcmu));
+    let (mut end, agent) = wide_link();
+    scene.session.attach(&mut end);
+    scene.agent = agent;
+    let (mut singer, mut narrow) = (Singer::new(1_000), Tone::new(1_000, 8_000));
+    for tick in 0..150 {
+        if tick == 50 {
+            scene.session.update(scene.now, &plan(Codec::G722), &mut scene.out);
+        }
+        let (kind, payload) = if tick < 60 {
+            (0, narrow.frame().map(g711::ulaw_encode))
+        } else {
+            (G722, singer.payload())
+        };
+        let bytes = singer.talker.packet(kind, &payload);
+        singer.talker.timestamp = singer.talker.timestamp.wrapping_add(160);
+        scene.receive(&singer.talker, &bytes);
+        scene.tick();
+    }
+    let wide = heard_wide(&scene);
+    assert_eq!((scene.frames(), wide.len()), (50, 100 * WIDE_SAMPLES), "one rate, one change");
+    for (at, frame) in wide.chunks_exact(WIDE_SAMPLES).enumerate() {
+        assert!(rms(frame) > 3_000.0, "{at}: {}", rms(frame));
+    }
+    assert_tone(&wide[WIDE_SAMPLES..10 * WIDE_SAMPLES], 500);
+    assert_tone(&wide[60 * WIDE_SAMPLES..], 500);
+    assert_eq!(scene.session.statistics().unexpected, 0);
 }
 
 #[test]
