@@ -496,7 +496,7 @@ impl MediaSession {
         }
     }
 
-    /// Watches whether packets come while they should.
+    /// Watches whether packets come while they should: in a pause that the peer announced its reports do.
     fn watch(&mut self, out: &mut TickOutput) {
         let expected = self.started && self.plan.as_ref().is_some_and(|plan| !plan.is_held());
         let Some(limit) = self.rules.inactivity.filter(|_| expected) else {

@@ -24,6 +24,9 @@ use crate::types::quality::WayQuality;
 const TICK_MS: u64 = 20;
 /// Nothing came from the peer for so many ticks: 5 s.
 const NO_AUDIO_TICKS: u32 = 250;
+/// Nothing at all came for so many ticks of a peer that reports, three times in that as a rule: it does not pause, it is
+/// gone. 15 s.
+const SIGNLESS_TICKS: u16 = 750;
 /// Neither side said anything for so many ticks: 20 s.
 const DEAD_AIR_TICKS: u32 = 1_000;
 /// Packets that went out between two reports before the second says whether any arrived: 2 s of them.
@@ -42,6 +45,8 @@ pub(super) struct Judge {
     heard: bool,
     /// The peer said that it pauses: nothing is to come.
     pub(super) pausing: bool,
+    /// Ticks since anything came of it, reports too.
+    signless: u16,
     speech: Speech,
     /// What the peer told last of how it hears us.
     far: Option<WayQuality>,
@@ -147,6 +152,19 @@ impl Judge {
         }
     }
 
+    /// A believed report of the peer came: it is there, though it may say nothing.
+    pub(super) const fn report_came(&mut self) {
+        self.signless = 0;
+    }
+
+    /// Whether a packet of the peer came since the last tick, or none is to come: it pauses. Of one that `reports` that
+    /// is believed while it does; of another nobody can tell.
+    fn is_there(&mut self, reports: bool) -> bool {
+        let came = std::mem::take(&mut self.heard);
+        self.signless = if came { 0 } else { self.signless.saturating_add(1) };
+        came || (self.pausing && !(reports && self.signless > SIGNLESS_TICKS))
+    }
+
     fn tell(&mut self, what: AudioTrouble, told: Option<(u64, bool)>, out: &mut TickOutput) {
         let Some((for_ms, is_over)) = told else { return };
         if self.told >= TROUBLES_TOLD_MAX {
@@ -171,9 +189,10 @@ impl MediaSession {
     pub(super) fn judge(&mut self, out: &mut TickOutput) {
         self.measure_speech();
         let talks = self.started && self.plan.as_ref().is_some_and(|plan| !plan.is_held());
+        let reports = self.counters.reports_in > 0;
         let judge = &mut self.judge;
-        let came = std::mem::take(&mut judge.heard) || judge.pausing;
-        let told = judge.nobody_in.pass(talks && !came, NO_AUDIO_TICKS);
+        let is_there = judge.is_there(reports);
+        let told = judge.nobody_in.pass(talks && !is_there, NO_AUDIO_TICKS);
         judge.tell(AudioTrouble::NoAudioIn, told, out);
         // How long it takes to be sure is in the reports.
         let told = judge.nobody_out.pass(talks && judge.deaf.is_sure(), 1);

@@ -221,6 +221,66 @@ fn nobody_is_missed_while_held_or_after_the_peer_said_that_it_pauses() {
     assert_eq!(troubles(&scene), []);
 }
 
+/// The peer speaks for a second, and says then that it pauses. Without RTP it is given up after a minute.
+fn paused() -> Scene {
+    let rules = MediaRules { inactivity: Some(Duration::from_secs(60)), ..MediaRules::default() };
+    let setup = MediaSetup { rules, playout_held: false, ..MediaSetup::new(Some(plan()), 1) };
+    let mut scene = Scene::with(setup);
+    let mut talker = Talker::new(PEER, 7);
+    scene.hear(&mut talker, 50, &SPEAKS, |_| false);
+    let bytes = talker.packet(13, &[60]);
+    scene.receive(&talker, &bytes);
+    scene.tick();
+    scene
+}
+
+/// How often the peer was said to be gone, and how often to be missed.
+fn given_up(scene: &Scene) -> (usize, usize) {
+    let missed = |(what, ..): &&(AudioTrouble, u32, bool)| *what == AudioTrouble::NoAudioIn;
+    let gone = scene.count(|event| *event == MediaEvent::TimedOut);
+    (gone, troubles(scene).iter().filter(missed).count())
+}
+
+#[test]
+fn who_reports_in_its_pause_is_there_and_gone_once_it_does_so_no_more() {
+    let mut scene = paused();
+    for round in 1..=20 {
+        scene.report_of(Some(round * 250));
+        scene.ticks(250);
+    }
+    assert_eq!(given_up(&scene), (0, 0), "100 s");
+    scene.ticks(740);
+    assert_eq!(given_up(&scene), (0, 0), "reports may be lost");
+    scene.ticks(20);
+    assert_eq!(given_up(&scene), (0, 1), "but not all of 15 s");
+    scene.ticks(1_980);
+    assert_eq!(given_up(&scene), (0, 1));
+    scene.ticks(20);
+    assert_eq!(given_up(&scene), (1, 1), "a minute after the last");
+}
+
+#[test]
+fn whose_pause_no_report_vouches_for_is_given_up_as_ever() {
+    let mut scene = paused();
+    scene.ticks(2_990);
+    assert_eq!(given_up(&scene), (0, 0), "it may never report");
+    scene.ticks(20);
+    assert_eq!(given_up(&scene), (1, 0));
+}
+
+#[test]
+fn reports_alone_do_not_keep_who_announced_no_pause() {
+    let rules = MediaRules { inactivity: Some(Duration::from_secs(60)), ..MediaRules::default() };
+    let setup = MediaSetup { rules, playout_held: false, ..MediaSetup::new(Some(plan()), 1) };
+    let mut scene = Scene::with(setup);
+    scene.hear(&mut Talker::new(PEER, 7), 50, &SPEAKS, |_| false);
+    for round in 1..=13 {
+        scene.report_of(Some(round * 250));
+        scene.ticks(250);
+    }
+    assert_eq!(given_up(&scene), (1, 1));
+}
+
 #[test]
 fn a_peer_whose_reports_know_nothing_of_our_packets_does_not_hear_us() {
     let mut scene = Scene::new(plan());

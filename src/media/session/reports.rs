@@ -42,6 +42,11 @@ impl MediaSession {
             self.reports_from = Some(datagram.source);
         }
         self.counters.reports_in = self.counters.reports_in.saturating_add(1);
+        self.judge.report_came();
+        if self.judge.pausing {
+            // Nothing else may come of it for as long as it pauses.
+            self.quiet_ticks = 0;
+        }
         let (mut reports, mut ours) = (false, None);
         for packet in compound {
             let blocks = match packet {
