@@ -207,6 +207,13 @@ impl TrustRoots {
         self.reach.as_ref().is_none_or(|reach| reach.permits(address))
     }
 
+    /// Whether `address` is in a network that is listed, so that SIP addresses of tenants lead there whoever else is
+    /// there.
+    #[must_use]
+    pub fn lists_call(&self, address: IpAddr) -> bool {
+        self.reach.as_ref().is_none_or(|reach| reach.lists(address))
+    }
+
     /// Connects to the first address that may be reached and answers. The address that was judged is the one
     /// that is connected to: a name that resolves otherwise a moment later gains nothing.
     async fn connect(&self, to: (&str, u16), is_secure: bool) -> Result<TcpStream, ConnectError> {

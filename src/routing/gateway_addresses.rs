@@ -46,6 +46,11 @@ impl GatewayAddresses {
         self.found = found;
     }
 
+    /// All that it had when it was looked up last.
+    pub(super) fn all(&self) -> &[GatewayAddress] {
+        &self.found
+    }
+
     /// Whether an address may be given calls.
     pub(super) fn availability(&self, now: Moment, address: GatewayAddress) -> Availability {
         self.rests.get(&address).copied().unwrap_or_default().availability(now)

@@ -3,6 +3,7 @@
 use crate::routing::gateway::Gateway;
 use crate::routing::gateway_addresses::GatewayAddress;
 use crate::routing::gateway_addresses::GatewayAddresses;
+use crate::routing::gateway_places::GatewayPlaces;
 use crate::routing::health;
 use crate::routing::health::Availability;
 use crate::routing::health::GatewayHealth;
@@ -14,6 +15,7 @@ use crate::types::moment::Moment;
 use crate::types::name::GatewayName;
 use crate::types::random::Random;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -42,6 +44,8 @@ pub struct Action {
 pub struct GatewayBoard {
     gateways: BTreeMap<GatewayKey, Watched>,
     trunks: BTreeMap<TrunkId, TrunkStanding>,
+    /// Where those are that the operator names.
+    places: GatewayPlaces,
     random: Random,
 }
 
@@ -54,6 +58,8 @@ struct Watched {
     gateway: Arc<Gateway>,
     health: GatewayHealth,
     addresses: GatewayAddresses,
+    /// A tenant names it.
+    is_tenants: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -67,7 +73,8 @@ impl GatewayBoard {
     /// A board without gateways.
     #[must_use]
     pub const fn new(random: Random) -> Self {
-        Self { gateways: BTreeMap::new(), trunks: BTreeMap::new(), random }
+        let places = GatewayPlaces::new();
+        Self { gateways: BTreeMap::new(), trunks: BTreeMap::new(), places, random }
     }
 
     /// Takes over the trunks of `table`: new gateways begin to be watched, those that are gone are
@@ -75,6 +82,7 @@ impl GatewayBoard {
     pub fn follow(&mut self, now: Moment, table: &RoutingTable, out: &mut Vec<Action>) {
         let mut old = std::mem::take(&mut self.gateways);
         let mut standings = std::mem::take(&mut self.trunks);
+        self.places = GatewayPlaces::new();
         for trunk in table.trunks().filter(|trunk| trunk.enabled) {
             let Some(outbound) = &trunk.outbound else { continue };
             self.trunks.insert(trunk.id, standings.remove(&trunk.id).unwrap_or_default());
@@ -84,8 +92,10 @@ impl GatewayBoard {
                     (&known.gateway.uri, &known.gateway.proxy) == (&gateway.uri, &gateway.proxy)
                 });
                 let mut outputs = Vec::new();
-                let watched = self.watch(now, known, (gateway, outbound), &mut outputs);
+                let mut watched = self.watch(now, known, (gateway, outbound), &mut outputs);
+                watched.is_tenants = trunk.path.is_tenants;
                 extend(out, &key, outputs);
+                self.note_places(&key, &watched);
                 self.gateways.insert(key, watched);
             }
         }
@@ -109,7 +119,26 @@ impl GatewayBoard {
         let random = Random::from_seed(self.random.next_u64());
         let mut health = GatewayHealth::new(outbound.health.clone(), random);
         health.handle(now, Input::Started, outputs);
-        Watched { gateway, health, addresses: GatewayAddresses::default() }
+        Watched { gateway, health, addresses: GatewayAddresses::default(), is_tenants: false }
+    }
+
+    /// Takes note of where a gateway is, as far as its text or DNS has told. What a tenant names is no word of where
+    /// carriers are: it may name any address.
+    fn note_places(&mut self, key: &GatewayKey, watched: &Watched) {
+        if watched.is_tenants {
+            return;
+        }
+        let hop = watched.gateway.next_hop();
+        let named = hop.host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+        let found = watched.addresses.all().iter().map(|own| own.address.ip());
+        for address in found.chain(named) {
+            self.places.put(key, address);
+        }
+    }
+
+    /// The trunks that have a gateway at `address` which the operator names, each as often as it has.
+    pub fn trunks_at(&self, address: IpAddr) -> impl Iterator<Item = TrunkId> {
+        self.places.trunks_at(address)
     }
 
     /// Tells a gateway something. One it does not know is left alone.
@@ -229,6 +258,9 @@ impl GatewayBoard {
         let stand =
             |address: &GatewayAddress| (*address, watched.addresses.availability(now, *address));
         let standing = found.iter().map(stand).collect();
+        if !watched.is_tenants {
+            self.places.move_on(key, watched.addresses.all(), &found);
+        }
         watched.addresses.find(now, found);
         standing
     }
@@ -430,6 +462,45 @@ mod tests {
         board.handle_at(until, (&key("a"), two), Input::CallServed, &mut out);
         let found = board.find_addresses(until, &key("a"), vec![one, two]);
         assert_eq!(found, [(one, rest), (two, Availability::Ready)]);
+    }
+
+    fn are_at(board: &GatewayBoard, address: &str) -> usize {
+        board.trunks_at(address.parse().unwrap()).count()
+    }
+
+    #[test]
+    fn whose_an_address_is_follows_the_gateways_that_the_operator_names() {
+        let mut board = GatewayBoard::new(Random::from_seed(1));
+        let (now, mut out) = (Moment::START, Vec::new());
+        let mut trunk = trunk(1, |outbound| {
+            if let Some(gateway) = outbound.gateways.last_mut() {
+                Arc::make_mut(gateway).uri.host = "198.51.100.9".into();
+            }
+        });
+        let of = |trunk: &crate::routing::trunk::Trunk| {
+            RoutingTable::new(Contents { trunks: vec![trunk.clone()], ..Contents::default() })
+        };
+        board.follow(now, &of(&trunk), &mut out);
+        assert_eq!(are_at(&board, "198.51.100.9"), 1, "it is an address already");
+        assert_eq!(are_at(&board, "::ffff:198.51.100.9"), 1);
+        assert_eq!(are_at(&board, "192.0.2.1"), 0, "nobody has looked it up");
+        board.find_addresses(now, &key("a"), vec![address(1), address(2)]);
+        assert_eq!(board.trunks_at("192.0.2.1".parse().unwrap()).next(), Some(trunk_id(1)));
+        board.find_addresses(now, &key("a"), vec![address(2), address(3)]);
+        let at = |board: &GatewayBoard| [1, 2, 3].map(|n| are_at(board, &format!("192.0.2.{n}")));
+        assert_eq!(at(&board), [0, 1, 1], "DNS has others now");
+        // Another table leaves what was found, as long as the gateway leads there.
+        board.follow(now, &of(&trunk), &mut out);
+        assert_eq!((at(&board), are_at(&board, "198.51.100.9")), ([0, 1, 1], 1));
+        // What a tenant names says nothing of whose an address is.
+        trunk.path.is_tenants = true;
+        board.follow(now, &of(&trunk), &mut out);
+        board.find_addresses(now, &key("a"), vec![address(1)]);
+        assert_eq!((at(&board), are_at(&board, "198.51.100.9")), ([0, 0, 0], 0));
+        trunk.path.is_tenants = false;
+        trunk.enabled = false;
+        board.follow(now, &of(&trunk), &mut out);
+        assert_eq!((at(&board), are_at(&board, "198.51.100.9")), ([0, 0, 0], 0));
     }
 
     #[test]

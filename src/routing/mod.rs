@@ -10,6 +10,7 @@ pub mod explain;
 pub mod gateway;
 pub mod gateway_addresses;
 pub mod gateway_board;
+mod gateway_places;
 pub mod header_map;
 pub mod health;
 pub mod hint;

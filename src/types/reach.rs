@@ -124,8 +124,14 @@ impl Reach {
     /// Whether a connection to `address` may be opened.
     #[must_use]
     pub fn permits(&self, address: IpAddr) -> bool {
+        is_public(address.to_canonical()) || self.lists(address)
+    }
+
+    /// Whether an address is in one of the networks that are listed.
+    #[must_use]
+    pub fn lists(&self, address: IpAddr) -> bool {
         let address = address.to_canonical();
-        is_public(address) || self.networks.iter().any(|network| network.contains(&address))
+        self.networks.iter().any(|network| network.contains(&address))
     }
 }
 
@@ -327,6 +333,11 @@ mod tests {
         assert!(reach.permits("127.0.0.9".parse().unwrap()));
         assert!(reach.permits("::ffff:127.0.0.9".parse().unwrap()));
         assert!(!reach.permits("10.0.0.1".parse().unwrap()));
+        let listed = ["127.0.0.9", "::ffff:127.0.0.9", "8.8.8.8"].map(|address| {
+            let address = address.parse().unwrap();
+            (reach.lists(address), reach.permits(address))
+        });
+        assert_eq!(listed, [(true, true), (true, true), (false, true)]);
         let to = reach.destination("http://127.0.0.1:8080?a=1#x").unwrap();
         assert_eq!((to.host.as_str(), to.port, to.path.as_str()), ("127.0.0.1", 8080, "/?a=1"));
         assert!(!to.is_secure);

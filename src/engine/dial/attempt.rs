@@ -1,5 +1,6 @@
 //! Trying, one address after the other, until somebody answers.
 
+mod carriers;
 mod resting;
 mod trying;
 
@@ -309,11 +310,10 @@ impl Dialling {
             Ok(mut addresses) => {
                 // What an operator names leads where the operator wants.
                 if trying.target.is_tenants() {
-                    addresses.retain(|found| line.switch.roots.permits_call(found.address.ip()));
-                    if addresses.is_empty() {
-                        let (id, cause) = (trying.id, HangupCause::AgentForbidden);
-                        return Some(Input::NotAdmitted { id, cause });
-                    }
+                    addresses = match carriers::permitted(line, addresses).await {
+                        Ok(addresses) => addresses,
+                        Err(cause) => return Some(Input::NotAdmitted { id: trying.id, cause }),
+                    };
                 }
                 trying.addresses = addresses.into();
                 match self.leave_out(line) {

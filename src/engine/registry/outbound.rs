@@ -18,6 +18,7 @@ use crate::routing::outbound::Surroundings;
 use crate::routing::outbound::Try;
 use crate::routing::outbound_attempt::Output;
 use crate::routing::table::RoutingTable;
+use crate::routing::trunk::Trunk;
 #[cfg(test)]
 use crate::routing::usage::Account;
 use crate::routing::usage::Alarm;
@@ -26,6 +27,7 @@ use crate::routing::usage::Charge;
 use crate::routing::usage::Meter;
 use crate::routing::usage::PastCall;
 use crate::types::cause::HangupCause;
+use crate::types::id::TenantId;
 use crate::types::moment::Moment;
 use jiff::Timestamp;
 use smallvec::SmallVec;
@@ -213,6 +215,26 @@ impl Registry {
         self.lock().board.find_addresses(now, key, found)
     }
 
+    /// Whether a trunk of somebody else than `tenant` calls out by a carrier at `address`: a shared one that lists it,
+    /// or one whose gateway the operator named and that is there. What a tenant lists of its own says nothing: it would
+    /// bar others from wherever it likes.
+    #[must_use]
+    pub fn is_others_carrier(
+        &self,
+        table: &RoutingTable,
+        (address, tenant): (IpAddr, TenantId),
+    ) -> bool {
+        let is_others = |trunk: &Trunk| {
+            trunk.enabled && trunk.outbound.is_some() && trunk.tenant != Some(tenant)
+        };
+        table.any_trunk_from(address, |trunk| trunk.tenant.is_none() && is_others(trunk))
+            || self
+                .lock()
+                .board
+                .trunks_at(address)
+                .any(|trunk| table.trunk(trunk).is_some_and(|trunk| is_others(trunk)))
+    }
+
     /// Takes note of the addresses of a peer, by the SIP address it is called by; says how each stands.
     #[must_use]
     pub fn find_peer(
@@ -392,6 +414,7 @@ impl Drop for CallMeter {
 mod tests {
     use super::*;
     use crate::routing::admission::NodeLimits;
+    use crate::routing::contents::Contents;
     use crate::routing::outbound::tests::Lab;
     use crate::routing::outbound::tests::request;
     use crate::routing::outbound::tests::tenant_id;
@@ -400,6 +423,37 @@ mod tests {
     use crate::routing::usage::Priced;
     use std::io::Write;
     use std::sync::Mutex;
+
+    #[test]
+    fn a_carrier_is_others_where_they_call_out_by_it_and_the_operator_says_so() {
+        let registry = Registry::new(NodeLimits::default());
+        let others = |change: fn(&mut Trunk)| {
+            let mut own = trunk(1, |outbound| {
+                if let Some(gateway) = outbound.gateways.first_mut() {
+                    Arc::make_mut(gateway).uri.host = "198.51.100.9".to_owned();
+                }
+            });
+            own.sources = vec!["192.0.2.0/24".parse().expect("a network")];
+            change(&mut own);
+            let table = RoutingTable::new(Contents { trunks: vec![own], ..Contents::default() });
+            let _none = registry.turn_board(clock::now(), Some(&table));
+            ["192.0.2.7", "198.51.100.9", "203.0.113.1"].map(|address| {
+                let address = address.parse().expect("an address");
+                registry.is_others_carrier(&table, (address, tenant_id(1)))
+            })
+        };
+        assert_eq!(others(|_| {}), [true, true, false], "a shared one");
+        assert_eq!(others(|own| own.tenant = Some(tenant_id(1))), [false; 3], "its own");
+        // Of another's trunk by a profile the gateways are the operator's word, its sources may be the tenant's.
+        assert_eq!(others(|own| own.tenant = Some(tenant_id(2))), [false, true, false]);
+        let own_peers: fn(&mut Trunk) = |own| {
+            own.tenant = Some(tenant_id(2));
+            own.path.is_tenants = true;
+        };
+        assert_eq!(others(own_peers), [false; 3], "nobody bars others by naming their agents");
+        assert_eq!(others(|own| own.enabled = false), [false; 3]);
+        assert_eq!(others(|own| own.outbound = None), [false; 3], "nothing is called by it");
+    }
 
     #[derive(Clone, Default)]
     struct Lines(Arc<Mutex<Vec<u8>>>);

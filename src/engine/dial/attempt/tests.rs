@@ -6,6 +6,7 @@ use crate::engine::dial::tests::Around;
 use crate::engine::dial::tests::planned;
 use crate::engine::sip_shard::ShardHandle;
 use crate::net::dns::tests::Server;
+use crate::net::websocket::TrustRoots;
 use crate::routing::contents::Contents;
 use crate::routing::gateway_addresses::GatewayAddress;
 use crate::routing::health;
@@ -19,6 +20,7 @@ use crate::sip::endpoint::flow::FlowId;
 use crate::sip::endpoint::told::Fork;
 use crate::sip::endpoint::told::RefusalNote;
 use crate::types::id::CallId;
+use crate::types::reach::Reach;
 use crate::types::srtp::SrtpPolicy;
 use crate::types::transport::Transport;
 use std::net::Ipv4Addr;
@@ -446,4 +448,73 @@ async fn the_names_of_a_tenants_own_trunk_are_looked_up_as_the_tenants() {
         assert_eq!(found == Err(LocateError::TooMany), is_tenants, "{found:?}");
         assert_eq!(server.asked() == 0, is_tenants);
     }
+}
+
+fn found_at(address: &str) -> locate::Target {
+    let address = SocketAddr::new(address.parse().expect("an address"), 5_060);
+    locate::Target { transport: Transport::Udp, address, server_name: String::new() }
+}
+
+/// A node whose shared trunk has its carrier at 192.76.120.0/24, and that lists these networks.
+fn beside_a_carrier(listed: &[&str]) -> Around {
+    let mut around = Around::new();
+    let switch = Arc::get_mut(&mut around.line.switch).expect("nobody else's");
+    let networks = listed.iter().map(|net| net.parse().expect("a network")).collect();
+    switch.roots = TrustRoots::native().reaching(Reach { http: false, networks });
+    let mut carrier = trunk(9, |_| {});
+    carrier.sources = vec!["192.76.120.0/24".parse().expect("a network")];
+    let contents = Contents { trunks: vec![carrier], ..Contents::default() };
+    switch.table.store(Arc::new(RoutingTable::new(contents)));
+    around
+}
+
+/// A carrier that knows this node by its address would call any number of a SIP address, on the account of whose trunk
+/// it is: what a tenant names does not lead there, be it a SIP address or a gateway of its own trunk.
+#[tokio::test]
+async fn what_a_tenant_names_leads_to_no_carrier_of_others() {
+    let cause = HangupCause::DestinationDenied;
+    let DialRoute::Planned(mut plan) = planned(|_| ()) else { panic!("gateways") };
+    for attempt in &mut plan.tries {
+        Arc::make_mut(&mut attempt.trunk).path.is_tenants = true;
+    }
+    for route in [peer(), DialRoute::Planned(plan)] {
+        let mut around = beside_a_carrier(&[]);
+        let is_peer = matches!(route, DialRoute::Peer(_));
+        let mut dialling = dialling(&around, route, Stage::Admitted);
+        let id = dialling.trying.as_ref().expect("a try").id;
+        let found = vec![found_at("192.76.120.10")];
+        let judged = dialling.located(&around.line, Ok(found)).await;
+        assert_eq!(judged, Some(Input::NotAdmitted { id, cause }));
+        let Some((_, DialNews::Attempted(said))) = around.news.recv().await else {
+            panic!("no step")
+        };
+        let said = said.to_string();
+        assert!(said.contains("192.76.120.10 is a carrier of others'"), "{said}");
+        if is_peer {
+            assert!(dialling.run(&mut around.line, judged).await.is_none());
+            drop(dialling);
+            let failed = LegInput::DialFailed { cause, status: None };
+            assert_eq!(around.leg_news().await, [failed]);
+        }
+    }
+}
+
+/// Where the operator lists a network its agents are called, carriers or not; other addresses of a name are called
+/// though one is a carrier's.
+#[tokio::test]
+async fn a_carrier_that_is_listed_is_called_as_an_agent() {
+    let left = async |listed: &[&str], found: &[&str]| {
+        let around = beside_a_carrier(listed);
+        let found = found.iter().map(|address| found_at(address)).collect();
+        let left = carriers::permitted(&around.line, found).await;
+        left.map(|left| {
+            left.iter().map(|own| own.address.ip().to_string()).collect::<Vec<_>>().join(" ")
+        })
+    };
+    let all = ["192.76.120.10", "1.1.1.1", "192.76.120.77"];
+    assert_eq!(left(&[], &all).await, Ok("1.1.1.1".to_owned()));
+    let listed = "192.76.120.10 1.1.1.1".to_owned();
+    assert_eq!(left(&["192.76.120.8/29"], &all).await, Ok(listed));
+    assert_eq!(left(&[], &["10.0.0.1"]).await, Err(HangupCause::AgentForbidden));
+    assert_eq!(left(&["10.0.0.0/8"], &["10.0.0.1"]).await, Ok("10.0.0.1".to_owned()));
 }
