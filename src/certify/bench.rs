@@ -419,8 +419,8 @@ impl<'s> Bench<'s> {
             self.refused.push(status);
         }
         let Some(dialog) = live.dialog else { return };
-        let host = self.subject.edge().ip().to_string();
-        let command = invited_command(dialog, output, &host);
+        let edge = self.subject.edge().ip();
+        let command = invited_command(dialog, output, &|to| format!("sip:{}@{edge}", to.as_str()));
         queue.extend(command.map(Input::Command));
     }
 }

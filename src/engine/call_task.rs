@@ -57,6 +57,8 @@ use crate::engine::switch::Written;
 use crate::engine::trace;
 use crate::media::session::Clip;
 use crate::recording::recorder::Outcome;
+use crate::routing::gateway::Gateway;
+use crate::routing::invite_form::called_uri;
 use crate::routing::outbound::OutboundPlan;
 use crate::routing::passing::Passing;
 use crate::routing::table::AiProfile;
@@ -76,7 +78,6 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use std::cell::Cell;
 use std::collections::VecDeque;
-use std::fmt;
 use std::net::IpAddr;
 use std::net::SocketAddr;
 use std::panic::AssertUnwindSafe;
@@ -144,7 +145,7 @@ pub(super) struct CallRoute {
     pub(super) trail: Trail,
     /// Max-Forwards that is left for a leg this call goes on to.
     pub(super) hops_left: u8,
-    /// By which host the near leg's peer names numbers.
+    /// Where the near leg's peer has its numbers.
     pub(super) peer_host: PeerHost,
     /// It is recorded from its answer on.
     pub(super) record: bool,
@@ -152,20 +153,26 @@ pub(super) struct CallRoute {
     pub(super) screened: bool,
 }
 
-/// By which host a peer names numbers. Hardly a call asks, so it is written only then.
+/// Where a peer has its numbers. Hardly a call asks, so their addresses are written only then.
 #[derive(Clone, Debug)]
 pub(super) enum PeerHost {
-    /// As its gateway is configured.
-    Named(String),
-    /// By the address it calls from.
+    /// At a gateway of its trunk, as calls by that have them.
+    Gateway(Arc<Gateway>),
+    /// At the address it calls from.
     At(SocketAddr),
+    /// Nobody knows.
+    Unknown,
 }
 
-impl fmt::Display for PeerHost {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Named(host) => f.write_str(host),
-            Self::At(address) => write!(f, "{address}"),
+impl CallRoute {
+    /// The address of a number at the near leg's peer, for a REFER to that.
+    fn number_uri(&self, to: E164) -> String {
+        let number = to.as_str();
+        match &self.peer_host {
+            PeerHost::Gateway(gateway) => called_uri(&self.trunk, gateway, to)
+                .unwrap_or_else(|| format!("sip:{number}@{}", gateway.uri.host)),
+            PeerHost::At(address) => format!("sip:{number}@{address}"),
+            PeerHost::Unknown => format!("tel:{number}"),
         }
     }
 }

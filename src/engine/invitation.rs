@@ -311,10 +311,10 @@ fn call_route(invitation: &Invitation, route: InboundRoute) -> CallRoute {
     }
 }
 
-/// By which host the peer of a trunk names numbers: its gateway's, else the address it calls from.
+/// Where the peer of a trunk has its numbers: at its gateway, else at the address it calls from.
 fn peer_host(trunk: &Trunk, remote: SocketAddr) -> PeerHost {
     let gateway = trunk.outbound.as_ref().and_then(|outbound| outbound.gateways.first());
-    gateway.map_or(PeerHost::At(remote), |gateway| PeerHost::Named(gateway.uri.host.clone()))
+    gateway.map_or(PeerHost::At(remote), |gateway| PeerHost::Gateway(Arc::clone(gateway)))
 }
 
 /// A call whose record has begun.

@@ -270,7 +270,7 @@ impl CallControl {
         let index = usize::from(self.switch.listener_for(Some(&trunk), transport, None));
         // A node has at least one listener, and the index is of one.
         let Some(listener) = self.switch.listeners.get(index).cloned() else { return };
-        let peer_host = plan.tries.first().map(|first| first.gateway.uri.host.clone());
+        let gateway = plan.tries.first().map(|first| Arc::clone(&first.gateway));
         let mut setup = call_setup(&plan, &trunk, &profile, wish.ring_max);
         // Who says how the agent is reached has said who speaks.
         setup.asks = setup.asks.filter(|_| wish.agent.is_none());
@@ -289,7 +289,7 @@ impl CallControl {
             passing: None,
             trail: Trail::default(),
             hops_left: plan.tries.first().map_or(0, |first| first.invite.max_forwards),
-            peer_host: PeerHost::Named(peer_host.unwrap_or_default()),
+            peer_host: gateway.map_or(PeerHost::Unknown, PeerHost::Gateway),
         };
         let near = NearSeed::Dialled(plan);
         let seed = CallSeed { near, listener, log, setup, route, campaign };

@@ -7,6 +7,7 @@ use crate::routing::outbound::DiversionReason;
 use crate::routing::outbound::OutboundRequest;
 use crate::routing::outbound_trunk::HeaderText;
 use crate::routing::outbound_trunk::OutboundTrunk;
+use crate::routing::outbound_trunk::RequestForm;
 use crate::routing::table::Tenant;
 use crate::routing::template::Template;
 use crate::routing::template::Values;
@@ -15,6 +16,7 @@ use crate::routing::template::is_host;
 use crate::routing::trail::TRAIL_HEADER;
 use crate::routing::trail::is_number;
 use crate::routing::trunk::Trunk;
+use crate::types::header::CallVariables;
 use crate::types::header::FieldName;
 use crate::types::header::FieldValue;
 use crate::types::limit::EXTRA_HEADERS_MAX;
@@ -106,7 +108,7 @@ impl Sender {
         values.from_host = &from_host;
         let hidden = Values { caller: ANONYMOUS, ..values };
         let open = if self.withheld { hidden } else { values };
-        let phone = if form.user_phone { ";user=phone" } else { "" };
+        let phone = phone_of(form);
         let (from, from_display) = if self.withheld {
             (policy.anonymous_from.clone(), Some(ANONYMOUS_NAME.to_owned()))
         } else {
@@ -115,10 +117,7 @@ impl Sender {
             (format!("sip:{user}@{from_host}{phone}"), name)
         };
         Some(InviteForm {
-            uri: format!(
-                "sip:{called}@{}{phone}",
-                request_place(&form.request_host, gateway, &values)
-            ),
+            uri: request_uri(form, gateway, &values),
             from,
             from_display,
             to: format!("sip:{called}@{}{phone}", host(&form.to_host, &values)),
@@ -257,6 +256,37 @@ fn on_wire(rules: &crate::routing::numbers::NumberRules, number: E164) -> Option
 fn host(template: &Template, values: &Values<'_>) -> String {
     let filled = template.fill(values).filter(|host| is_host(host));
     filled.unwrap_or_else(|| values.gateway_host.to_owned())
+}
+
+/// A number as the Request-URI of a call to it by this gateway of the trunk has it: so the carrier finds whom a REFER
+/// names, and whose call that is. `None` where the trunk does not call out, or its rules make no number of it.
+#[must_use]
+pub fn called_uri(trunk: &Trunk, gateway: &Gateway, number: E164) -> Option<String> {
+    let outbound = trunk.outbound.as_ref()?;
+    let called = escaped_user(&on_wire(&outbound.called, number)?.text);
+    let none = CallVariables::default();
+    let values = Values {
+        caller: "",
+        called: &called,
+        gateway_host: &gateway.uri.host,
+        from_host: "",
+        area_code: &trunk.jurisdiction.area_code,
+        call_id: "",
+        variables: &none,
+        trace: None,
+    };
+    Some(request_uri(&outbound.form, gateway, &values))
+}
+
+/// The Request-URI: the number called, at the host that the carrier wants.
+fn request_uri(form: &RequestForm, gateway: &Gateway, values: &Values<'_>) -> String {
+    let place = request_place(&form.request_host, gateway, values);
+    format!("sip:{}@{place}{}", values.called, phone_of(form))
+}
+
+/// What says of a URI that its user is a telephone number, where the carrier wants that said.
+const fn phone_of(form: &RequestForm) -> &'static str {
+    if form.user_phone { ";user=phone" } else { "" }
 }
 
 /// The host of the Request-URI. Where it is the gateway's own, its port and transport stand there too:

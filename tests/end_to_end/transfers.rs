@@ -9,6 +9,7 @@ use crate::carrier::calls;
 use crate::carrier::carrier;
 use crate::carrier::hear_bye;
 use crate::carrier::hears;
+use crate::carrier::pick_up;
 use crate::carrier::refuse;
 use crate::node::Node;
 use crate::node::wait_for;
@@ -114,6 +115,37 @@ async fn a_carrier_that_is_asked_to_transfer_does_it_or_leaves_the_caller_with_t
     phone.answer(&refer, "202 Accepted").await;
     phone.hang_up().await;
     node.record(&phone.call_id).await;
+}
+
+#[tokio::test]
+async fn a_carrier_is_asked_for_a_number_as_a_call_to_it_has_it() {
+    let more = json!({
+        "calls": {"refer_out": "blind"},
+        "outbound": {"user_phone": true, "request_host": "acme.pstn.test"},
+        "numbers": {"outbound_called": [{"match": "^\\+1(\\d+)$", "to": "001${1}"}]},
+    });
+    let (node, mut far, key) = call_out::node(json!({"kind": "echo"}), more).await;
+    let wish = json!({"to": CALLED, "mode": "refer"});
+    let named = "<sip:0015550142@acme.pstn.test;user=phone>";
+
+    let (mut phone, port, call) = talking(&node).await;
+    transfer(&node, &key, &call, wish.clone()).await;
+    let refer = phone.expect("REFER ").await;
+    assert_eq!(refer.header("refer-to"), named, "of a call in");
+    phone.answer(&refer, "603 Decline").await;
+    hears((&phone, port), &phone, 0x71).await;
+    phone.hang_up().await;
+
+    let call = call_out::place(&node, &key, json!({"to": CALLED, "from": NUMBER})).await;
+    let invite = far.expect("INVITE ").await;
+    pick_up(&mut far, &invite).await;
+    hears((&far, invite.audio_port()), &far, 0x72).await;
+    transfer(&node, &key, &call, wish).await;
+    let refer = far.expect("REFER ").await;
+    assert_eq!(refer.header("refer-to"), named, "of a call out");
+    far.answer(&refer, "603 Decline").await;
+    hears((&far, invite.audio_port()), &far, 0x73).await;
+    far.hang_up().await;
 }
 
 /// Tells how far the transfer got.

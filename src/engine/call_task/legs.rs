@@ -42,11 +42,11 @@ use crate::sip::endpoint::event::Refusal;
 use crate::sip::locate::NextHop;
 use crate::types::agent::AgentKind;
 use crate::types::cause::HangupCause;
+use crate::types::number::E164;
 use crate::types::srtp::SrtpPolicy;
 use crate::types::transport::Transport;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
-use std::fmt::Display;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -185,7 +185,8 @@ impl Task {
                 | LegOutput::HangUp(_)
         );
         if let (true, LegSide::Near, Near::Invited(shard, dialog)) = (is_usual, side, &self.near) {
-            let command = invited_command(*dialog, output, &self.route.peer_host)?;
+            let route = &self.route;
+            let command = invited_command(*dialog, output, &|to| route.number_uri(to))?;
             let command = shard.command_at_once(command)?;
             let shard = shard.clone();
             return Some(Box::pin(async move { shard.command(command).await }));
@@ -224,8 +225,9 @@ impl Task {
             _ => (),
         }
         if let (LegSide::Near, Near::Invited(shard, dialog)) = (side, &self.near) {
-            let host = &self.route.peer_host;
-            if let Some(command) = invited_command(*dialog, output, host) {
+            let route = &self.route;
+            let command = invited_command(*dialog, output, &|to| route.number_uri(to));
+            if let Some(command) = command {
                 shard.command(command).await;
             }
             return;
@@ -490,11 +492,11 @@ fn from_user(caller: &str) -> String {
     if user.is_empty() { "anonymous".to_owned() } else { user }
 }
 
-/// What the dialog of a caller must do.
+/// What the dialog of a caller must do. `number_uri` gives the address of a telephone number at the caller's peer.
 pub(crate) fn invited_command(
     dialog: DialogId,
     output: LegOutput,
-    host: &dyn Display,
+    number_uri: &dyn Fn(E164) -> String,
 ) -> Option<Command> {
     match output {
         LegOutput::Progress { status, body } => Some(Command::Progress { dialog, status, body }),
@@ -521,6 +523,6 @@ pub(crate) fn invited_command(
         | LegOutput::Offer(_)
         | LegOutput::NotOffered(_)
         | LegOutput::AnswerReplacement { .. }
-        | LegOutput::RefuseReplacement(_) => dial::command_of(dialog, output, host),
+        | LegOutput::RefuseReplacement(_) => dial::command_of(dialog, output, number_uri),
     }
 }

@@ -97,7 +97,7 @@ fn route() -> CallRoute {
         passing: None,
         trail: Default::default(),
         hops_left: 70,
-        peer_host: PeerHost::Named(String::new()),
+        peer_host: PeerHost::Unknown,
         record: false,
         screened: false,
     }
@@ -286,4 +286,23 @@ fn the_task_of_a_call_takes_little_room() {
     let task = size_of::<Task>();
     let running = room(|(task, written): (&'static mut Task, Written)| task.run(written));
     assert!(task <= 2_240 && running <= 1_000, "{task} and {running} bytes");
+}
+
+/// Where nothing is called by the trunk of a caller, a number is at the address that the caller calls from.
+#[test]
+fn a_number_is_at_the_gateway_or_where_the_caller_is() {
+    let to: E164 = "+15550142".parse().expect("a number");
+    let at = |peer_host| CallRoute { peer_host, ..route() }.number_uri(to);
+    let address = SocketAddr::from(([192, 0, 2, 7], 5_070));
+    assert_eq!(at(PeerHost::At(address)), "sip:+15550142@192.0.2.7:5070");
+    assert_eq!(at(PeerHost::Unknown), "tel:+15550142");
+    let carrier = crate::routing::outbound::tests::trunk(1, |outbound| {
+        outbound.form.request_host = Template::fixed("acme.pstn.test");
+    });
+    let gateways = carrier.outbound.iter().flat_map(|outbound| &outbound.gateways);
+    let gateway = gateways.map(Arc::clone).next().expect("a gateway");
+    let peer_host = PeerHost::Gateway(Arc::clone(&gateway));
+    assert_eq!(at(peer_host.clone()), "sip:+15550142@a.example", "the trunk calls nobody");
+    let named = CallRoute { peer_host, trunk: Arc::new(carrier), ..route() };
+    assert_eq!(named.number_uri(to), "sip:+15550142@acme.pstn.test");
 }

@@ -34,8 +34,8 @@ use crate::sip::message::uri::Uri;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
 use crate::types::moment::Moment;
+use crate::types::number::E164;
 use bytes::Bytes;
-use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -165,18 +165,18 @@ async fn pause(left: Option<Duration>) {
 
 impl Carried {
     async fn obey(&self, output: LegOutput) {
-        let host = self.target.peer_host();
-        if let Some(command) = command_of(self.dialog, output, &host) {
+        let command = command_of(self.dialog, output, &|to| self.target.number_uri(to));
+        if let Some(command) = command {
             self.shard.command(command).await;
         }
     }
 }
 
-/// What a dialog must do for its call. `host` is the peer's, for addresses of telephone numbers.
+/// What a dialog must do for its call. `number_uri` gives the address of a telephone number at the peer.
 pub(crate) fn command_of(
     dialog: DialogId,
     output: LegOutput,
-    host: &dyn Display,
+    number_uri: &dyn Fn(E164) -> String,
 ) -> Option<Command> {
     Some(match output {
         LegOutput::Acknowledge(body) => Command::Acknowledge { dialog, body },
@@ -192,7 +192,7 @@ pub(crate) fn command_of(
         },
         LegOutput::Refer(target) => Command::Refer {
             dialog,
-            refer_to: refer_to(&target, host),
+            refer_to: refer_to(&target, number_uri),
             referred_by: None,
             headers: Vec::new(),
         },
@@ -218,9 +218,9 @@ pub(crate) fn command_of(
 }
 
 /// Whom a REFER names: a peer by its address, a number at the peer that is to call it.
-fn refer_to(target: &DialTarget, host: &dyn Display) -> String {
+fn refer_to(target: &DialTarget, number_uri: &dyn Fn(E164) -> String) -> String {
     match target {
-        DialTarget::Number { to, .. } => format!("sip:{}@{host}", to.as_str()),
+        DialTarget::Number { to, .. } => number_uri(*to),
         DialTarget::Uri { uri, .. } => uri.as_str().to_owned(),
     }
 }

@@ -13,6 +13,7 @@ use crate::net::dns::Named;
 use crate::routing::decision::Decision;
 use crate::routing::gateway_addresses::GatewayAddress;
 use crate::routing::health;
+use crate::routing::invite_form::called_uri;
 use crate::routing::outbound;
 use crate::routing::outbound::OutboundPlan;
 use crate::routing::outbound::Try;
@@ -35,6 +36,7 @@ use crate::types::header::FieldName;
 use crate::types::header::FieldValue;
 use crate::types::id::TenantId;
 use crate::types::moment::Moment;
+use crate::types::number::E164;
 use crate::types::srtp::SrtpPolicy;
 use crate::types::transport::Oversize;
 use crate::types::transport::Transport;
@@ -208,6 +210,15 @@ impl Target {
                 NextHop::parse(route.uri.as_str()).map(|hop| hop.host).unwrap_or_default()
             }
         }
+    }
+
+    /// The address of a number at its peer, for a REFER to that.
+    pub(super) fn number_uri(&self, to: E164) -> String {
+        let of_trunk = match self {
+            Self::Gateway(attempt) => called_uri(&attempt.trunk, &attempt.gateway, to),
+            Self::Peer(_) => None,
+        };
+        of_trunk.unwrap_or_else(|| format!("sip:{}@{}", to.as_str(), self.peer_host()))
     }
 
     /// Where its requests go, as a question for DNS.
