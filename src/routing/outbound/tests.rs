@@ -527,7 +527,7 @@ fn the_request_host_is_apart_from_the_next_hop() {
 /// Whoever is asked to call a number for us finds it where a call of ours to it would have it.
 #[test]
 fn the_address_of_a_number_is_that_of_a_call_to_it() {
-    let number: E164 = "+919876543210".parse().unwrap();
+    let number: E164 = "+15551234567".parse().unwrap();
     let of = |change: fn(&mut OutboundTrunk)| {
         let own = trunk(1, change);
         let mut lab = Lab::new(vec![own.clone()]);
@@ -536,19 +536,19 @@ fn the_address_of_a_number_is_that_of_a_call_to_it() {
         assert_eq!(named.as_ref(), Some(&attempt.invite.uri));
         named.unwrap_or_default()
     };
-    assert_eq!(of(|_| ()), "sip:+919876543210@a.example");
+    assert_eq!(of(|_| ()), "sip:+15551234567@a.example");
     let carriers = |outbound: &mut OutboundTrunk| {
-        outbound.called = rules(&[(r"^\+91(\d{10})$", "0${1}")]);
+        outbound.called = rules(&[(r"^\+1(\d{10})$", "001${1}")]);
         outbound.form.request_host = Template::fixed("acme.pstn.example");
         outbound.form.user_phone = true;
     };
-    assert_eq!(of(carriers), "sip:09876543210@acme.pstn.example;user=phone");
+    assert_eq!(of(carriers), "sip:0015551234567@acme.pstn.example;user=phone");
     let by_port = |outbound: &mut OutboundTrunk| {
         if let Some(gateway) = outbound.gateways.first_mut() {
             Arc::make_mut(gateway).uri = "sip:edge.example:5061;transport=tls".parse().unwrap();
         }
     };
-    assert_eq!(of(by_port), "sip:+919876543210@edge.example:5061;transport=tls");
+    assert_eq!(of(by_port), "sip:+15551234567@edge.example:5061;transport=tls");
     let mut silent = trunk(1, |_| ());
     silent.outbound = None;
     assert_eq!(called_uri(&silent, &gateway("a", 1), number), None);
