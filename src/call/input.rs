@@ -175,6 +175,8 @@ pub enum MediaInput {
     TimedOut,
     /// The media session is lost by a fault of ours.
     Failed,
+    /// The peer presses a key, heard in the media; `Digit` follows once it is up.
+    Pressed,
     /// The peer pressed a key, heard in the media; whom the audio reaches heard it as well.
     Digit(char),
     /// The clip of this number was played to its end.

@@ -199,6 +199,7 @@ impl Call {
                     if let Some(line) = self.line_mut(side) {
                         line.reoffer_due(now, out);
                     }
+                    self.keys_due(now, side, out);
                 }
             }
         }
@@ -212,7 +213,10 @@ impl Call {
     /// The next moment at which the call wants [`Input::DeadlineReached`].
     #[must_use]
     pub fn deadline(&self) -> Option<Moment> {
-        let of_lines = LegSide::ALL.into_iter().filter_map(|side| self.line(side)?.reoffers_at());
+        let of_lines = LegSide::ALL.into_iter().filter_map(|side| {
+            let line = self.line(side)?;
+            line.reoffers_at().into_iter().chain(line.keys_due_at()).min()
+        });
         self.timers.next().into_iter().chain(of_lines).min()
     }
 
@@ -288,6 +292,13 @@ impl Call {
         let Some(line) = self.line_mut(side) else { return };
         let news = line.heard(input, out);
         self.line_news(now, side, news, out);
+    }
+
+    /// Has the keys take effect that this leg's signalling told, and its media did not in time.
+    fn keys_due(&mut self, now: Moment, side: LegSide, out: &mut Vec<Output>) {
+        while let Some(news) = self.line_mut(side).and_then(|line| line.key_due(now, out)) {
+            self.line_news(now, side, Some(news), out);
+        }
     }
 
     /// Lets go of a far line that is over, and passes on what its line could not settle.

@@ -75,6 +75,14 @@ impl Bench {
         self.give(Input::DeadlineReached)
     }
 
+    /// A key that the signalling of a leg tells, and its media do not: it takes effect once these had their time.
+    fn keyed(&mut self, side: LegSide, digit: char) -> Vec<Output> {
+        let mut out = self.give(Input::Leg(side, LegInput::Digit(digit)));
+        self.now += Duration::from_millis(200);
+        out.extend(self.give(Input::DeadlineReached));
+        out
+    }
+
     fn ring(&mut self) -> Vec<Output> {
         assert_eq!(
             self.give(Input::Leg(LegSide::Near, LegInput::Offered(Some(OFFER.into())))),
@@ -546,17 +554,70 @@ fn a_key_told_by_signalling_reaches_the_agent_unless_the_media_carry_keys() {
     };
     let mut bench = Bench::new(|_| ());
     bench.talk();
-    assert_eq!(bench.give(Input::Leg(LegSide::Near, LegInput::Digit('5'))), key('5'));
+    let told =
+        |bench: &mut Bench, digit| bench.give(Input::Leg(LegSide::Near, LegInput::Digit(digit)));
+    assert_eq!(bench.keyed(LegSide::Near, '5'), key('5'));
+    assert_eq!(told(&mut bench, '7'), key('7'), "the next of them at once");
     assert_eq!(
         bench.give(Input::Media(LegSide::Near, MediaInput::Digit('6'))),
         [Output::Record(CallEvent::Digit('6'))]
     );
-    assert_eq!(bench.give(Input::Leg(LegSide::Near, LegInput::Digit('6'))), []);
+    assert_eq!(told(&mut bench, '6'), []);
     let mut deaf = Bench::new(|setup| {
         setup.opening = Opening::Inbound(LegTerms { dtmf_info: false, ..terms() })
     });
     deaf.talk();
-    assert_eq!(deaf.give(Input::Leg(LegSide::Near, LegInput::Digit('5'))), []);
+    assert_eq!(deaf.keyed(LegSide::Near, '5'), []);
+}
+
+#[test]
+fn a_key_told_by_signalling_and_media_is_one_whichever_comes_first() {
+    let (pressed, up) = (MediaInput::Pressed, MediaInput::Digit('1'));
+    let by_media = |input: &MediaInput| Input::Media(LegSide::Near, input.clone());
+    let told = || Input::Leg(LegSide::Near, LegInput::Digit('1'));
+    for inputs in [
+        [told(), by_media(&pressed), by_media(&up)],
+        [by_media(&pressed), told(), by_media(&up)],
+        [by_media(&pressed), by_media(&up), told()],
+    ] {
+        let mut bench = Bench::new(|_| ());
+        bench.talk();
+        let mut out = Vec::new();
+        for input in inputs {
+            bench.now += Duration::from_millis(90);
+            out.extend(bench.give(input));
+        }
+        bench.now += Duration::from_secs(1);
+        out.extend(bench.give(Input::DeadlineReached));
+        // The media told the agent themselves.
+        assert_eq!(out, [Output::Record(CallEvent::Digit('1'))]);
+    }
+}
+
+#[test]
+fn keys_told_by_signalling_count_again_once_no_events_are_agreed_on() {
+    let mut bench = Bench::new(|_| ());
+    bench.talk();
+    bench.give(Input::Media(LegSide::Near, MediaInput::Digit('1')));
+    let with_events = OFFER.replace("4000", "5000");
+    bench.give(Input::Leg(LegSide::Near, LegInput::Reoffered(Some(with_events.into()))));
+    assert_eq!(bench.keyed(LegSide::Near, '2'), []);
+    let without = OFFER.replace("a=rtpmap:101 telephone-event/8000\r\n", "").replace("0 101", "0");
+    bench.give(Input::Leg(LegSide::Near, LegInput::Reoffered(Some(without.into()))));
+    let key = Output::Agent(AgentOutput::TellDigit('3'));
+    assert!(bench.keyed(LegSide::Near, '3').contains(&key));
+    // Nothing waits for a peer that is gone.
+    let mut bench = Bench::new(|_| ());
+    bench.talk();
+    let before = bench.call.deadline();
+    bench.give(Input::Leg(LegSide::Near, LegInput::Digit('1')));
+    assert!(bench.call.deadline() < before);
+    bench.give(Input::Leg(
+        LegSide::Near,
+        LegInput::Ended { cause: HangupCause::Normal, by: Party::Caller },
+    ));
+    bench.close();
+    assert_eq!(bench.call.deadline(), None);
 }
 
 #[test]

@@ -142,6 +142,7 @@ impl Owed {
             MediaEvent::Failed => self.failed = true,
             // A time-out is said again by the session; the rest is of its moment.
             MediaEvent::TimedOut
+            | MediaEvent::Pressed
             | MediaEvent::Digit { .. }
             | MediaEvent::Talk(_)
             | MediaEvent::Trouble(_) => return false,

@@ -8,6 +8,8 @@ use crate::types::talk::Talk;
 pub enum MediaEvent {
     /// The first packet of the peer that was believed.
     FirstPacket,
+    /// The peer presses a key; `Digit` follows once it is up.
+    Pressed,
     /// The peer pressed a key (RFC 4733). Once for each key.
     Digit {
         /// `0` to `9`, `*`, `#`, `A` to `D`.
@@ -35,7 +37,9 @@ impl MediaEvent {
     #[must_use]
     pub const fn is_remark(&self) -> bool {
         match self {
-            Self::Talk(Talk::Turn(_) | Talk::BargeIn { .. } | Talk::Underrun { .. }) => true,
+            // The end of a key says the same.
+            Self::Pressed
+            | Self::Talk(Talk::Turn(_) | Talk::BargeIn { .. } | Talk::Underrun { .. }) => true,
             Self::Talk(Talk::Answerer(_))
             | Self::Trouble(_)
             | Self::FirstPacket

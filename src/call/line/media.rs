@@ -41,6 +41,7 @@ impl Line {
             | MediaInput::FirstPacket
             | MediaInput::TimedOut
             | MediaInput::Failed
+            | MediaInput::Pressed
             | MediaInput::Digit(_)
             | MediaInput::Played(_)
             | MediaInput::Closed(_) => None,
@@ -59,6 +60,7 @@ impl Line {
             | MediaInput::FirstPacket
             | MediaInput::TimedOut
             | MediaInput::Failed
+            | MediaInput::Pressed
             | MediaInput::Digit(_)
             | MediaInput::Played(_)
             | MediaInput::Closed(_) => None,
@@ -77,8 +79,12 @@ impl Line {
             MediaInput::TimedOut => (self.is_answered() && !self.held && !self.holding)
                 .then_some(LineNews::Broken(HangupCause::MediaTimeout)),
             MediaInput::Failed => Some(LineNews::Broken(HangupCause::SwitchFault)),
+            MediaInput::Pressed => {
+                self.signalled_keys().heard_in_media();
+                None
+            }
             MediaInput::Digit(digit) => {
-                self.keys_in_media = true;
+                self.signalled_keys().heard_in_media();
                 self.note_key(digit, out);
                 None
             }
@@ -115,6 +121,7 @@ impl Line {
             | MediaInput::FirstPacket
             | MediaInput::TimedOut
             | MediaInput::Failed
+            | MediaInput::Pressed
             | MediaInput::Played(_) => None,
         }
     }

@@ -1,6 +1,7 @@
 //! One line of a call: the signalling of its leg, offer and answer, and its media.
 
 mod dialling;
+mod keys;
 mod media;
 mod session;
 
@@ -15,6 +16,7 @@ use crate::call::input::Output;
 use crate::call::leg::Leg;
 use crate::call::leg::Passing;
 use crate::call::leg::Place;
+use crate::call::line::keys::SignalledKeys;
 use crate::call::news::LineNews;
 use crate::call::side::LegSide;
 use crate::routing::signalling::Progress;
@@ -50,18 +52,24 @@ pub(super) struct Line {
     held: bool,
     /// We hold the peer.
     holding: bool,
-    keys_in_media: bool,
     playing: bool,
     /// Which of its dialogs it is.
     turn: u8,
     /// The last of them that was answered.
     turn_last: u8,
-    /// What it was before the present one, until that is known to be there.
-    before: Option<Box<Before>>,
+    aside: Option<Box<Aside>>,
     /// With what the party dialled refused.
     refused_with: Option<u16>,
     /// Its peer keeps to a codec that it shall not have any more.
     sticks: bool,
+}
+
+/// What few lines have.
+#[derive(Debug, Default)]
+struct Aside {
+    /// What it was before the present dialog, until that is known to be there.
+    before: Option<Box<Before>>,
+    keys: SignalledKeys,
 }
 
 /// A line before another dialog took it over.
@@ -153,11 +161,10 @@ impl Line {
             keys: terms.keys,
             held: false,
             holding: false,
-            keys_in_media: false,
             playing: false,
             turn: 0,
             turn_last: 0,
-            before: None,
+            aside: None,
             refused_with: None,
             sticks: false,
         }
@@ -450,6 +457,32 @@ impl Line {
         if self.reoffers_at().is_some_and(|at| at <= now) {
             self.reoffer(out);
         }
+    }
+
+    /// Which keys of the peer take effect that its signalling tells.
+    fn signalled_keys(&mut self) -> &mut SignalledKeys {
+        let events = self.leg.plan().is_some_and(|plan| plan.dtmf_receive.is_some());
+        let keys = &mut self.aside.get_or_insert_default().keys;
+        keys.expect_events(events);
+        keys
+    }
+
+    /// When keys that signalling told take effect, unless the media tell them before.
+    pub(super) fn keys_due_at(&self) -> Option<Moment> {
+        let aside = self.aside.as_ref().filter(|_| self.is_answered())?;
+        aside.keys.until()
+    }
+
+    /// The next key that signalling told and the media did not in time. To be asked until there is none.
+    pub(super) fn key_due(&mut self, now: Moment, out: &mut Vec<Output>) -> Option<LineNews> {
+        let is_answered = self.is_answered();
+        let keys = &mut self.aside.as_mut()?.keys;
+        if !is_answered {
+            keys.forget();
+        }
+        let digit = keys.take_due(now)?;
+        self.note_key(digit, out);
+        Some(LineNews::Keyed(digit))
     }
 
     /// Takes what happened to the signalling.

@@ -63,7 +63,7 @@ impl Line {
                 self.refreshed(session, &answer, out);
                 None
             }
-            LegInput::Digit(digit) => self.key_signalled(digit, out),
+            LegInput::Digit(digit) => self.key_signalled(now, digit, out),
             LegInput::ReferProgressed { status } => Some(LineNews::ReferProgressed(status)),
             LegInput::ReferFailed { status } => Some(LineNews::ReferFailed(status)),
             LegInput::Referred(request) => {
@@ -119,7 +119,9 @@ impl Line {
             self.run_plan(out);
         }
         session.acknowledged = true;
-        self.before = None;
+        if let Some(aside) = &mut self.aside {
+            aside.before = None;
+        }
         self.stage = Stage::Answered(session);
         if session.reoffer_wanted {
             self.reoffer(out);
@@ -229,7 +231,9 @@ impl Line {
         };
         match body {
             Ok(body) => {
-                self.before = Some(Box::new(Before { leg, session, turn: self.turn }));
+                let aside = self.aside.get_or_insert_default();
+                aside.before = Some(Box::new(Before { leg, session, turn: self.turn }));
+                aside.keys.begin_anew();
                 self.turn_last = self.turn_last.wrapping_add(1);
                 self.turn = self.turn_last;
                 self.say(LegOutput::AnswerReplacement { body, turn: self.turn }, out);
@@ -248,7 +252,7 @@ impl Line {
 
     /// Whoever was to take it over is not there: the peer it has hears nothing of that.
     fn not_replaced(&mut self, out: &mut Vec<Output>) {
-        if let Some(before) = self.before.take() {
+        if let Some(before) = self.aside.as_mut().and_then(|aside| aside.before.take()) {
             let Before { leg, session, turn } = *before;
             (self.leg, self.turn) = (leg, turn);
             self.stage = Stage::Answered(session);
@@ -259,11 +263,16 @@ impl Line {
         }
     }
 
-    fn key_signalled(&mut self, digit: char, out: &mut Vec<Output>) -> Option<LineNews> {
-        // Some peers tell each key twice: what the media carry counts.
-        if !self.dtmf_info || self.keys_in_media {
+    fn key_signalled(
+        &mut self,
+        now: Moment,
+        digit: char,
+        out: &mut Vec<Output>,
+    ) -> Option<LineNews> {
+        if !self.dtmf_info {
             return None;
         }
+        let digit = self.signalled_keys().take(now, digit)?;
         self.note_key(digit, out);
         Some(LineNews::Keyed(digit))
     }

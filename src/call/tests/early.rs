@@ -159,7 +159,7 @@ fn key_told(out: &[Output], side: LegSide) -> Option<Output> {
 fn a_key_reaches_the_other_end_once_and_in_the_way_of_its_trunk() {
     let by_signalling = |digit| Output::Leg(FAR, LegOutput::SendKey { digit, duration_ms: 160 });
     let mut bench = with_keys(KeyWay::Signalling { duration_ms: 160 });
-    let out = bench.leg(NEAR, LegInput::Digit('3'));
+    let out = bench.keyed(NEAR, '3');
     assert_eq!(key_told(&out, FAR), Some(by_signalling('3')));
     let out = bench.give(Input::Media(NEAR, MediaInput::Digit('4')));
     assert_eq!(key_told(&out, FAR), Some(by_signalling('4')));
@@ -169,7 +169,7 @@ fn a_key_reaches_the_other_end_once_and_in_the_way_of_its_trunk() {
     assert_eq!(key_told(&out, NEAR), None, "the media of the near leg do it");
 
     let mut bench = with_keys(KeyWay::Media);
-    let out = bench.leg(NEAR, LegInput::Digit('3'));
+    let out = bench.keyed(NEAR, '3');
     assert_eq!(key_told(&out, FAR), Some(Output::Media(FAR, MediaOutput::SendDigit('3'))));
     let out = bench.give(Input::Media(NEAR, MediaInput::Digit('4')));
     assert_eq!(key_told(&out, FAR), None, "the bridge does it");

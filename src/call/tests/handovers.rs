@@ -216,7 +216,7 @@ fn whom_a_caller_was_bridged_with_is_handed_over_once_the_target_proved_that_it_
     assert_eq!(path(&out), Some(AudioPath::Others));
     assert_eq!((hangs_up(&out, NEAR), hangs_up(&out, FAR)), (None, None));
     // A key of the one reaches the other, and not who waits.
-    let keyed = bench.leg(FAR, LegInput::Digit('7'));
+    let keyed = bench.keyed(FAR, '7');
     let key = |side| Output::Media(side, MediaOutput::SendDigit('7'));
     assert!(keyed.contains(&key(THIRD)) && !keyed.contains(&key(NEAR)), "{keyed:?}");
     let out = bench.wait();

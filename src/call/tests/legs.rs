@@ -524,7 +524,7 @@ pub(super) fn planned_of(out: &[Output], side: LegSide) -> Option<Direction> {
 fn a_key_told_by_signalling_goes_to_the_other_leg_as_its_media_carry_keys() {
     for (from, to) in [(NEAR, FAR), (FAR, NEAR)] {
         let mut bench = Bench::bridged();
-        let out = bench.leg(from, LegInput::Digit('7'));
+        let out = bench.keyed(from, '7');
         assert!(out.contains(&Output::Media(to, MediaOutput::SendDigit('7'))), "{out:?}");
         bench.give(Input::Media(from, MediaInput::Digit('8')));
         assert!(bench.leg(from, LegInput::Digit('8')).is_empty(), "the media carried it");

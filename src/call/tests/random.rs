@@ -303,6 +303,7 @@ fn input() -> impl Strategy<Value = Input> {
     let media = prop::sample::select(vec![
         MediaInput::FirstPacket,
         MediaInput::TimedOut,
+        MediaInput::Pressed,
         MediaInput::Digit('1'),
         MediaInput::Played(1),
     ]);

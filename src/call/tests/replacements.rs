@@ -155,6 +155,17 @@ fn what_still_comes_of_the_dialog_before_changes_nothing() {
     assert_eq!(bench.close().1, Party::Caller);
 }
 
+#[test]
+fn a_device_that_takes_a_leg_over_may_tell_its_keys_by_signalling_alone() {
+    let mut bench = talking();
+    bench.give(Input::Media(NEAR, MediaInput::Digit('1')));
+    assert_eq!(bench.keyed(NEAR, '2'), []);
+    bench.give(Input::Leg(NEAR, by(at_port(6_000), None)));
+    bench.give(of(1, LegInput::Acknowledged(None)));
+    let out = bench.keyed(NEAR, '3');
+    assert!(out.contains(&Output::Agent(AgentOutput::TellDigit('3'))), "{out:?}");
+}
+
 /// Dialogs of one leg as the network sees them: the present one, and one that would take over.
 struct Legs {
     present: u8,

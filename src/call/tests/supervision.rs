@@ -174,7 +174,7 @@ fn its_keys_reach_nobody_and_its_wish_for_somebody_else_is_refused() {
     let mut bench = Bench::bridged().supervised(BARGE);
     let out = bench.give(Input::Media(SUPERVISOR, MediaInput::Digit('5')));
     assert_eq!(out, []);
-    assert_eq!(bench.leg(SUPERVISOR, LegInput::Digit('5')), []);
+    assert_eq!(bench.keyed(SUPERVISOR, '5'), []);
     let out = bench.leg(SUPERVISOR, LegInput::Referred(Box::new(request())));
     assert!(
         out.contains(&Output::Leg(SUPERVISOR, LegOutput::RefuseRefer { status: 603 })),

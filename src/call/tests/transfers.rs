@@ -393,8 +393,8 @@ fn in_an_attended_transfer_the_agent_speaks_with_the_target_first() {
     assert_eq!(path(&out), Some(AudioPath::Agent(FAR)));
     assert!(out.contains(&told(TransferNews::Consulting)));
     // What the caller presses while it waits is nobody's; what the target presses is the agent's.
-    assert!(!bench.leg(NEAR, LegInput::Digit('1')).contains(&key('1')));
-    assert!(bench.leg(FAR, LegInput::Digit('2')).contains(&key('2')));
+    assert!(!bench.keyed(NEAR, '1').contains(&key('1')));
+    assert!(bench.keyed(FAR, '2').contains(&key('2')));
     let out = bench.give(Input::TransferConfirmed);
     assert_eq!(path(&out), Some(AudioPath::Bridge(FAR)));
     assert!(records(&out, &CallEvent::TransferCompleted));

@@ -151,6 +151,7 @@ impl Task {
     ) -> Option<Input> {
         match event {
             Some(MediaEvent::FirstPacket) => Some(Input::Media(side, MediaInput::FirstPacket)),
+            Some(MediaEvent::Pressed) => Some(Input::Media(side, MediaInput::Pressed)),
             Some(MediaEvent::Digit { digit, .. }) => {
                 Some(Input::Media(side, MediaInput::Digit(digit)))
             }

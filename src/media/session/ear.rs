@@ -36,11 +36,13 @@ impl<'a> Ear<'a> {
         }
     }
 
-    /// Tells the agent when a key goes down, and the call when it goes up: then its duration is known.
+    /// Tells the agent which key goes down, and the call that one does, and again which when it goes up: then its duration
+    /// is known.
     pub(super) fn pressed(&mut self, event: DtmfEvent) {
         match event {
             DtmfEvent::Started(digit) => {
                 self.counters.digits = self.counters.digits.saturating_add(1);
+                self.out.event(MediaEvent::Pressed);
                 if self.bridged.is_none() {
                     self.playout.caller_is_heard();
                     self.playout.end().push_digit(digit);

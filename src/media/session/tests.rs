@@ -591,6 +591,7 @@ fn a_key_that_is_down_when_the_session_ends_is_told_to_the_call() {
         scene.tick();
     }
     assert!(scene.heard.contains(&LinkEvent::Digit('9')), "the agent knows when it goes down");
+    assert_eq!(scene.count(|event| matches!(event, MediaEvent::Pressed)), 1, "and the call");
     assert_eq!(scene.count(|event| matches!(event, MediaEvent::Digit { .. })), 0);
     scene.session.close(scene.now, &mut scene.out);
     scene.perform();
