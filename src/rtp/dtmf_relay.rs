@@ -171,6 +171,13 @@ impl Relay {
         Some(sending.telling).filter(|telling| telling.is_begun() && !is_over)
     }
 
+    /// Forgets all keys, for nobody is to hear them. What is still told of the last begins nothing.
+    pub fn forget(&mut self) {
+        let under_way = self.current.take().map(|sending| sending.key.press);
+        let last = std::iter::from_fn(|| self.waiting.pop()).last();
+        self.over = last.map(|key| key.press).or(under_way).or(self.over);
+    }
+
     /// The key whose tone is heard in this tick, for a peer that hears tones alone. Each lasts as long as it was
     /// pressed.
     pub fn tone(&mut self) -> Option<char> {

@@ -324,6 +324,38 @@ fn a_held_leg_neither_hears_nor_is_heard() {
 }
 
 #[test]
+fn keys_pressed_while_the_other_leg_holds_are_not_told_when_it_is_back() {
+    let mut legs = Legs::bridged(Codec::Pcmu, Codec::Pcmu);
+    let mut talker = Talker::new(PEER, 7);
+    legs.say(&mut talker, 0, &[[LOUD; 160]; 10]);
+    let mut press = |legs: &mut Legs, digit: u8, ticks: std::ops::RangeInclusive<u16>, up: bool| {
+        let last = *ticks.end();
+        for tick in ticks {
+            let bytes = talker.event(digit, tick * 160, up && tick == last);
+            legs.one.receive(&talker, &bytes);
+            legs.tick();
+        }
+        if up {
+            talker.timestamp = talker.timestamp.wrapping_add(u32::from(last) * 160 + 800);
+        }
+    };
+    let held = MediaPlan { direction: Direction::Inactive, ..plan(Codec::Pcmu) };
+    legs.two.session.update(legs.two.now, &held, &mut legs.two.out);
+    press(&mut legs, 1, 1..=5, true);
+    press(&mut legs, 2, 1..=5, true);
+    press(&mut legs, 3, 1..=5, false);
+    // The third is still down when the leg is back.
+    legs.two.session.update(legs.two.now, &plan(Codec::Pcmu), &mut legs.two.out);
+    press(&mut legs, 3, 6..=10, true);
+    press(&mut legs, 4, 1..=5, true);
+    for _ in 0..20 {
+        legs.tick();
+    }
+    let ended = DtmfEvent::Ended { digit: '4', duration_ms: 100, units: 800 };
+    assert_eq!(keys(&legs.two), [DtmfEvent::Started('4'), ended]);
+}
+
+#[test]
 fn a_change_of_ssrc_is_followed() {
     let mut legs = Legs::bridged(Codec::Pcmu, Codec::Pcmu);
     legs.say(&mut Talker::new(PEER, 7), 0, &[[0x33; 160]; 20]);

@@ -47,6 +47,7 @@ impl MediaSession {
     pub(super) fn send(&mut self, said: &mut Sound, out: &mut TickOutput) {
         let Some(way) = self.way_out() else {
             self.forget_outgoing();
+            self.forget_passed_keys();
             self.sender.skip(FRAME_SAMPLES as u32);
             return;
         };
@@ -288,6 +289,14 @@ impl MediaSession {
         let waiting = self.take_waiting();
         if waiting > 0 {
             self.sender.skip(waiting as u32);
+        }
+    }
+
+    /// Who holds us hears of the other side neither what it says meanwhile nor its keys, and none of that afterwards.
+    fn forget_passed_keys(&mut self) {
+        let holds = self.plan.as_ref().is_some_and(|plan| !plan.direction.sends());
+        if let Some(bridged) = self.bridged.as_mut().filter(|_| holds) {
+            bridged.relay().forget();
         }
     }
 
