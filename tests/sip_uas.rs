@@ -553,8 +553,10 @@ fn info_brings_a_digit() {
     solo.receive(&info(3, "application/dtmf-relay", "Signal=?\r\n"));
     solo.receive(&info(4, "application/media_control+xml", "<x/>"));
     solo.receive(&invite.next("INFO", 5, &ok).header("Info-Package: foo").text());
-    assert_eq!(solo.take_kinds(), ["200", "400", "415", "469"]);
-    assert_eq!(kinds(&solo.take_events()), ["digit 7 160"]);
+    solo.receive(&info(6, "application/dtmf", "8"));
+    solo.receive(&info(7, "application/dtmf", "?"));
+    assert_eq!(solo.take_kinds(), ["200", "400", "415", "469", "200", "400"]);
+    assert_eq!(kinds(&solo.take_events()), ["digit 7 160", "digit 8 0"]);
 }
 
 #[test]

@@ -27,8 +27,8 @@ use crate::types::cause::HangupCause;
 use crate::types::limit::SIP_TRANSACTIONS_MAX;
 use std::sync::Arc;
 
-/// The only type of body taken in INFO (RFC 6086 legacy usage).
-const DTMF_RELAY: &str = "application/dtmf-relay";
+/// The types of bodies taken in INFO (RFC 6086 legacy usage).
+const KEYS: &str = "application/dtmf-relay, application/dtmf";
 
 const NO_SUCH_DIALOG: &str = "it is of a call that is not here";
 
@@ -266,14 +266,17 @@ impl Endpoint {
         if request.body.is_empty() {
             return self.settle(cx, within, request, (200, Extra::None));
         }
-        let is_relay = headers
-            .content_type()
-            .is_ok_and(|kind| kind.is_some_and(|kind| kind.is("application", "dtmf-relay")));
+        let kind = headers.content_type().ok().flatten();
+        let is_kind =
+            |subtype: &str| kind.as_ref().is_some_and(|kind| kind.is("application", subtype));
+        let is_relay = is_kind("dtmf-relay");
         let is_encoded = headers.first(HeaderName::ContentEncoding).is_some();
-        if !is_relay || is_encoded {
-            return self.settle(cx, within, request, (415, Extra::Accept(DTMF_RELAY)));
+        if is_encoded || !(is_relay || is_kind("dtmf")) {
+            return self.settle(cx, within, request, (415, Extra::Accept(KEYS)));
         }
-        match relayed_digit(&request.body) {
+        let body = &request.body;
+        let told = if is_relay { relayed_digit(body) } else { bare_digit(body) };
+        match told {
             Some((digit, duration_ms)) => {
                 self.settle(cx, within, request, (200, Extra::None));
                 let dialog = within.dialog;
@@ -295,16 +298,25 @@ fn relayed_digit(body: &[u8]) -> Option<(char, u32)> {
             found.trim_ascii().eq_ignore_ascii_case(name).then_some(value)
         })
     };
-    let digit = match value(b"Signal")? {
+    let digit = key_named(value(b"Signal")?)?;
+    let duration = value(b"Duration").and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
+    Some((digit, duration.unwrap_or(0)))
+}
+
+/// The digit of an `application/dtmf` body, which is the digit alone; some stacks write it as in the other kind.
+fn bare_digit(body: &[u8]) -> Option<(char, u32)> {
+    key_named(body.trim_ascii()).map(|digit| (digit, 0)).or_else(|| relayed_digit(body))
+}
+
+fn key_named(text: &[u8]) -> Option<char> {
+    let digit = match text {
         // Event codes of RFC 4733, as some gateways write them.
         b"10" => b'*',
         b"11" => b'#',
         [digit] => digit.to_ascii_uppercase(),
         _ => return None,
     };
-    let duration = value(b"Duration").and_then(|text| std::str::from_utf8(text).ok()?.parse().ok());
-    matches!(digit, b'0'..=b'9' | b'*' | b'#' | b'A'..=b'D')
-        .then_some((char::from(digit), duration.unwrap_or(0)))
+    matches!(digit, b'0'..=b'9' | b'*' | b'#' | b'A'..=b'D').then_some(char::from(digit))
 }
 
 #[cfg(test)]
@@ -319,6 +331,19 @@ mod tests {
         check("signal = d\r\n", Some(('D', 0)));
         check("Signal=11\r\nDuration=x", Some(('#', 0)));
         for bad in ["", "Signal=", "Signal=99", "Signal=x", "Duration=100", "=5"] {
+            check(bad, None);
+        }
+    }
+
+    #[test]
+    fn bare_digits_are_read_in_every_spelling_seen() {
+        let check = |body: &str, expected| assert_eq!(bare_digit(body.as_bytes()), expected);
+        check("5", Some(('5', 0)));
+        check(" *\r\n", Some(('*', 0)));
+        check("b", Some(('B', 0)));
+        check("11\n", Some(('#', 0)));
+        check("Signal=7\r\nDuration=160\r\n", Some(('7', 160)));
+        for bad in ["", " ", "55", "16", "x", "5 5"] {
             check(bad, None);
         }
     }
