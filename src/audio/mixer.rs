@@ -1,4 +1,4 @@
-//! The mixer: who of up to six parties hears whom, and how loud.
+//! The mixer: who of up to seven parties hears whom, and how loud.
 //!
 //! A matrix has a gain for each pair of a listener and a speaker. Sums are made in 32 bits and limited once, so that
 //! neither the order of speakers nor what cancels out matters. Who hears a single voice at full gain hears it as
@@ -17,7 +17,7 @@ use crate::audio::sound::Sound;
 use crate::types::codec::Law;
 
 /// Parties of one mixer.
-pub const PARTIES_MAX: usize = 6;
+pub const PARTIES_MAX: usize = 7;
 
 /// Full gain: 1.
 const UNITY: i32 = 1 << GAIN_BITS;

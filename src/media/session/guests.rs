@@ -17,10 +17,12 @@ use crate::types::codec::Law;
 /// Guests that a session may have at once.
 pub const GUESTS_MAX: usize = PARTIES_MAX - GUEST_FIRST;
 
-/// The parties of a session's mixer: its peer, whom that talks with, and from here on guests.
+/// The parties of a session's mixer: its peer, whom that talks with, the peer as it was kept back, and from here on
+/// guests.
 const PEER: usize = 0;
 const OTHER: usize = 1;
-const GUEST_FIRST: usize = 2;
+const KEPT: usize = 2;
+const GUEST_FIRST: usize = 3;
 
 /// Who of a session hears a guest, and whom it hears.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,6 +60,8 @@ pub struct Guests {
     fades: bool,
     /// The peer presses a key that is nobody's to hear but whom it is with.
     keeps_key: bool,
+    /// Guests hear the peer as it was kept back, whom it talks with at once.
+    hears_later: bool,
 }
 
 impl Default for Guests {
@@ -67,6 +71,7 @@ impl Default for Guests {
             ends: std::array::from_fn(|_| None),
             fades: false,
             keeps_key: false,
+            hears_later: false,
         };
         guests.arrange();
         // Peer and partner heard each other before.
@@ -84,11 +89,12 @@ impl Guests {
         let mut gains = GainMatrix::default();
         gains.set(PEER, OTHER, Gain::FULL);
         gains.set(OTHER, PEER, Gain::FULL);
+        let peer = if self.hears_later { KEPT } else { PEER };
         for (party, (_, own)) in self.present() {
             gains.set(PEER, party, own.to_peer);
             gains.set(OTHER, party, own.to_other);
             let of_peer = if self.keeps_key { Gain::MUTED } else { own.of_peer };
-            gains.set(party, PEER, of_peer);
+            gains.set(party, peer, of_peer);
             gains.set(party, OTHER, own.of_other);
             for (listener, _) in self.present() {
                 gains.set(listener, party, own.to_peer);
@@ -103,6 +109,19 @@ impl Guests {
             self.keeps_key = keeps;
             self.arrange();
         }
+    }
+
+    /// Lets guests hear the peer as it was [kept back](Self::say_kept), or as whom it talks with does.
+    pub(super) fn hear_later(&mut self, later: bool) {
+        if self.hears_later != later {
+            self.hears_later = later;
+            self.arrange();
+        }
+    }
+
+    /// What is for guests of the peer in this tick, kept back until it is known for no key.
+    pub(super) fn say_kept(&mut self, heard: Option<Sound>) {
+        self.mixer.say(KEPT, heard);
     }
 
     fn present(&self) -> impl Iterator<Item = (usize, &(Box<BridgeEnd>, GuestGains))> {

@@ -69,8 +69,10 @@ impl MediaSession {
             let heard = original.filter(|_| !self.hides_key || self.bridged.is_some());
             let looks_back = self.look_back.as_ref().is_some_and(|it| it.hides());
             let keeps = self.rules.keys_private && (self.hides_key || looks_back);
+            let later = self.rules.keys_private && self.bridged.is_some();
             if let Some(guests) = &mut self.guests {
                 guests.keep_key(keeps);
+                guests.hear_later(later);
             }
             return self.hear_with_guests(heard, frame);
         }
@@ -102,8 +104,14 @@ impl MediaSession {
         let kept = passed.as_ref().unwrap_or(&newest);
         self.hides_key = kept.hidden;
         self.tape_heard(kept, ticks);
-        // Whom the peer is bridged with hears its keys, and nothing has to wait for that unless guests listen too.
-        let at_once = self.bridged.is_some() && !self.has_guests();
+        // Whom the peer is bridged with hears its keys, and nothing has to wait for that: who listens beside it does.
+        let at_once = self.bridged.is_some();
+        if at_once
+            && self.rules.keys_private
+            && let Some(guests) = &mut self.guests
+        {
+            guests.say_kept(kept.original.filter(|_| !kept.hidden && !self.steered.inward));
+        }
         let told = if at_once { &newest } else { kept };
         self.beside_event = told.beside_event;
         (told.frame, if self.steered.inward { None } else { told.original })
