@@ -19,6 +19,7 @@ use support::script::outbound;
 use support::solo::Sent;
 use support::solo::Solo;
 use support::solo::kinds;
+use tandem::sip::digest::client::Account;
 use tandem::sip::endpoint::config::EndpointConfig;
 use tandem::sip::endpoint::event::Command;
 use tandem::sip::endpoint::event::Counter;
@@ -34,8 +35,10 @@ use tandem::sip::endpoint::policy::RefresherChoice;
 use tandem::sip::endpoint::policy::Reliable;
 use tandem::sip::endpoint::policy::SessionTimerMode;
 use tandem::sip::endpoint::policy::SessionTimerPolicy;
+use tandem::sip::message::field::FieldValue;
 use tandem::sip::message::header::replaces::Replaces;
 use tandem::types::cause::HangupCause;
+use tandem::types::secret::Secret;
 use tandem::types::transport::Advertised;
 use tandem::types::transport::Transport;
 
@@ -793,4 +796,107 @@ fn a_peer_that_moves_in_both_roles_is_followed() {
     let (dialog, _, _) = connected(&mut solo, CALLED);
     solo.command(refer(dialog));
     assert_eq!(solo.take_one().request().uri.as_bytes(), "sip:called@192.0.2.2:5060");
+}
+
+/// A call of the peer's that was answered, with an account for its challenges.
+fn trusted(solo: &mut Solo, invite: &Script) -> (DialogId, Sent) {
+    solo.receive(&invite.text());
+    let dialog = solo.take_invited();
+    let account = Account::new("user", Secret::new("secret".to_owned()));
+    solo.command(Command::Trust(dialog, Arc::new([account])));
+    solo.command(Command::Accept { dialog, body: SDP.into() });
+    (dialog, solo.take_last())
+}
+
+fn challenge(nonce: &str) -> String {
+    format!("Proxy-Authenticate: Digest realm=\"r\", nonce=\"{nonce}\", qop=\"auth\"\r\n")
+}
+
+/// Challenges the request that was just sent, and answers it once it comes again with credentials.
+fn challenged(solo: &mut Solo, method: &str, status: u16) {
+    let first = solo.take_one();
+    solo.receive(&answer(&first, 407, None, &challenge(method), ""));
+    let again = solo.take_last();
+    assert_eq!((first.kind(), again.kind()), (method.to_owned(), method.to_owned()));
+    let credentials = again.header("Proxy-Authorization").join("");
+    assert!(credentials.contains(&format!("nonce=\"{method}\"")), "{credentials}");
+    let number = |sent: &Sent| sent.request().headers.cseq().number;
+    assert_eq!(number(&again), number(&first) + 1);
+    assert_eq!(again.request().body, first.request().body);
+    let lines = format!("{CALLED}Session-Expires: 600;refresher=uac\r\n");
+    solo.receive(&answer(&again, status, None, &lines, ""));
+    solo.take_sent();
+}
+
+fn info(dialog: DialogId) -> Command {
+    let content_type = FieldValue::new("application/dtmf-relay").unwrap();
+    Command::Info { dialog, content_type, body: "x".into() }
+}
+
+#[test]
+fn challenges_in_a_call_of_the_peers_are_answered() {
+    let mut solo = Solo::new();
+    let invite = Script::invite("a")
+        .header("Supported: timer")
+        .header("Session-Expires: 600;refresher=uas")
+        .header("Allow: INVITE, UPDATE");
+    let (dialog, ok) = trusted(&mut solo, &invite);
+    solo.receive(&invite.next("ACK", 1, &ok).text());
+    solo.take_events();
+    solo.advance(Duration::from_secs(300));
+    challenged(&mut solo, "UPDATE", 200);
+    solo.command(Command::Reinvite { dialog, body: SDP.into() });
+    challenged(&mut solo, "INVITE", 200);
+    solo.command(info(dialog));
+    challenged(&mut solo, "INFO", 200);
+    solo.command(refer(dialog));
+    challenged(&mut solo, "REFER", 202);
+    hangup(&mut solo, dialog);
+    challenged(&mut solo, "BYE", 200);
+    let told =
+        ["reinvite answered", "info answered 200", "referring Accepted", "ended ByeAnswered"];
+    assert_eq!(kinds(&solo.take_events()), told);
+    assert_eq!(solo.count(Counter::ByeChallenged), 0);
+    solo.advance(Duration::from_secs(40));
+    solo.assert_empty();
+}
+
+#[test]
+fn who_never_acknowledged_our_answer_learns_nothing_by_challenges() {
+    let mut solo = Solo::new();
+    let (dialog, _) = trusted(&mut solo, &Script::invite("a"));
+    solo.command(info(dialog));
+    let info = solo.take_one();
+    solo.receive(&answer(&info, 407, None, &challenge("n1"), ""));
+    assert_eq!(solo.take_kinds().len(), 0);
+    solo.advance(Duration::from_secs(32));
+    let bye = solo.take_last();
+    assert_eq!(bye.kind(), "BYE");
+    solo.receive(&answer(&bye, 407, None, &challenge("n2"), ""));
+    assert_eq!(solo.take_kinds().len(), 0);
+    assert_eq!(solo.count(Counter::ByeChallenged), 1);
+    assert_eq!(kinds(&solo.take_events()), ["info answered 407", "ended AckTimeout"]);
+    solo.advance(Duration::from_secs(40));
+    solo.assert_empty();
+}
+
+#[test]
+fn a_reinvite_in_place_of_a_lost_ack_lets_challenges_be_answered_too() {
+    for hangs_up in [false, true] {
+        let mut solo = Solo::new();
+        let invite = Script::invite("a");
+        let (dialog, ok) = trusted(&mut solo, &invite);
+        if hangs_up {
+            hangup(&mut solo, dialog);
+        }
+        solo.receive(&invite.next("INVITE", 2, &ok).body("application/sdp", SDP).text());
+        if !hangs_up {
+            solo.command(Command::AnswerReinvite { dialog, body: SDP.into() });
+            hangup(&mut solo, dialog);
+        }
+        // What answers the re-INVITE comes first.
+        let bye = solo.sent.pop().unwrap();
+        solo.sent = vec![bye];
+        challenged(&mut solo, "BYE", 200);
+    }
 }

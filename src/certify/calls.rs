@@ -13,6 +13,7 @@ use crate::call::side::LegSide;
 use crate::certify::bench::Bench;
 use crate::certify::bench::Queue;
 use crate::certify::live::Live;
+use crate::engine::dialog_policy;
 use crate::engine::dialog_policy::dialog_policy;
 use crate::engine::inbound_digest;
 use crate::engine::leg_terms;
@@ -218,6 +219,8 @@ impl Bench<'_> {
                     return refuse(route.trunk.response_map.status(cause), cause);
                 }
                 queue.push_back(Input::Command(Command::Adopt { dialog, policy }));
+                let accounts = dialog_policy::accounts(&route.trunk);
+                queue.push_back(Input::Command(Command::Trust(dialog, accounts)));
                 if let Some(advertised) = route.trunk.path.advertised.clone() {
                     queue.push_back(Input::Command(Command::Advertise { dialog, advertised }));
                 }

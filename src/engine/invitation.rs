@@ -195,6 +195,7 @@ fn adopt(shard: &mut Shard, invitation: &Invitation, policy: DialogPolicy, trunk
         shard.reach_back(dialog, way::back(trunk, flow));
     }
     shard.pending.push_back(Command::Adopt { dialog, policy });
+    shard.trust(dialog, trunk);
     if let Some(advertised) = trunk.path.advertised.clone() {
         shard.pending.push_back(Command::Advertise { dialog, advertised });
     }

@@ -15,6 +15,7 @@ use crate::call::side::LegSide;
 use crate::clock;
 use crate::engine::challenges::Challenges;
 use crate::engine::dial;
+use crate::engine::dialog_policy;
 use crate::engine::invitation;
 use crate::engine::invitation::Challenged;
 use crate::engine::mailbox;
@@ -414,6 +415,14 @@ impl Shard {
     /// Has the requests to a caller go by the terms of its trunk.
     pub(super) fn reach_by(&mut self, dialog: DialogId, trunk: &Arc<Trunk>) {
         self.trunks.insert(dialog, Arc::clone(trunk));
+    }
+
+    /// Has challenges in a call that came by `trunk` answered, where it has an account.
+    pub(super) fn trust(&mut self, dialog: DialogId, trunk: &Trunk) {
+        let accounts = dialog_policy::accounts(trunk);
+        if !accounts.is_empty() {
+            self.pending.push_back(Command::Trust(dialog, accounts));
+        }
     }
 
     fn forget_ways(&mut self, dialog: DialogId) {

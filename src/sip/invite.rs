@@ -2,6 +2,7 @@
 //! timer. What it decides, it decides without messages in hand or sockets; the endpoint acts.
 
 use crate::sip::dialog::Dialog;
+use crate::sip::digest::client::Account;
 use crate::sip::digest::client::Client as DigestClient;
 use crate::sip::digest::client::Credentials;
 use crate::sip::endpoint::config::Timers;
@@ -72,6 +73,7 @@ pub(crate) struct Usage {
     pub(crate) description: Bytes,
     /// The peer's Allow names UPDATE.
     pub(crate) peer_allows_update: bool,
+    /// Answers the peer's challenges; in a call of the peer's not before it has acknowledged our answer.
     pub(crate) digest: Option<Box<DigestClient>>,
     pub(crate) timers: Places,
 }
@@ -105,6 +107,8 @@ pub(crate) struct Incoming {
     pub(crate) held: Held,
     /// Offer and answer are through in reliable provisional responses, so UPDATE may offer anew.
     pub(crate) is_settled: bool,
+    /// With what challenges are answered once the peer has acknowledged our answer.
+    pub(crate) accounts: Option<Arc<[Account]>>,
 }
 
 impl Incoming {
@@ -119,6 +123,7 @@ impl Incoming {
             reliable: None,
             held: Held::default(),
             is_settled: false,
+            accounts: None,
         }
     }
 }
@@ -200,6 +205,8 @@ pub(crate) struct AckWait {
     pub(crate) is_first: bool,
     /// The ACK brings the answer to our offer.
     pub(crate) has_offer: bool,
+    /// With what challenges are answered from the ACK on.
+    pub(crate) accounts: Option<Arc<[Account]>>,
 }
 
 impl AckWait {

@@ -4,8 +4,8 @@ use crate::call::dial::Credentials;
 use crate::call::dial::PeerUri;
 use crate::call::event::Charged;
 use crate::engine::dial::peer::PeerAttempt;
+use crate::engine::dialog_policy;
 use crate::engine::dialog_policy::dialog_policy;
-use crate::engine::inbound_digest::algorithm;
 use crate::engine::registry::RegisteredWay;
 use crate::engine::registry::Registry;
 use crate::engine::way;
@@ -295,16 +295,7 @@ pub(crate) fn by_gateway(attempt: &Try, flow: Flow) -> OutboundInvite {
         .iter()
         .filter_map(|(name, value)| HeaderField::new(name.as_str(), value.as_str()).ok())
         .collect();
-    invite.accounts = outbound
-        .account
-        .iter()
-        .map(|account| Account {
-            username: account.username.clone(),
-            password: account.password.clone(),
-            realm: account.realm.clone(),
-            algorithms: account.algorithms.iter().map(|own| algorithm(*own)).collect(),
-        })
-        .collect();
+    invite.accounts = outbound.account.iter().map(dialog_policy::account).collect();
     let path = &attempt.trunk.path;
     invite.advertised.clone_from(&path.advertised);
     invite.policy = dialog_policy(&attempt.trunk, attempt.trunk.takes_refer);

@@ -19,6 +19,7 @@ pub(super) fn count(counter: Counter) {
         Counter::RefusedRequest => "refused_request",
         Counter::ShardFull => "shard_full",
         Counter::AckTimeout => "ack_timeout",
+        Counter::ByeChallenged => "bye_challenged",
         Counter::RequestTimeout => "request_timeout",
         Counter::RequestUnreached => "request_unreached",
         Counter::RequestTooLong => "request_too_long",

@@ -58,6 +58,7 @@ pub(super) const fn dialog_of(command: &Command) -> Option<DialogId> {
     match command {
         Command::Invite { .. } | Command::Request(_) | Command::Probe(_) => None,
         Command::Adopt { dialog, .. }
+        | Command::Trust(dialog, _)
         | Command::ReachBy { dialog, .. }
         | Command::Advertise { dialog, .. }
         | Command::Info { dialog, .. }

@@ -14,6 +14,7 @@ use crate::sip::message::name::HeaderName;
 use crate::types::limit::SIP_REALMS_MAX;
 use crate::types::random::Random;
 use crate::types::secret::Secret;
+use std::sync::Arc;
 
 /// A user as one who challenges knows it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +46,7 @@ impl Account {
 /// Answers the challenges of one dialog or registration.
 #[derive(Clone, Debug)]
 pub struct Client {
-    accounts: Vec<Account>,
+    accounts: Arc<[Account]>,
     random: Random,
     /// What was asked for last by each header and realm, the oldest first.
     sessions: Vec<Session>,
@@ -88,8 +89,8 @@ pub type Credentials = (HeaderName, Vec<u8>);
 impl Client {
     /// A client with one account or, for several realms, more; `seed` makes its cnonces.
     #[must_use]
-    pub const fn new(accounts: Vec<Account>, seed: u64) -> Self {
-        let random = Random::from_seed(seed);
+    pub fn new(accounts: impl Into<Arc<[Account]>>, seed: u64) -> Self {
+        let (accounts, random) = (accounts.into(), Random::from_seed(seed));
         Self { accounts, random, sessions: Vec::new(), tries: 0, has_renewed: false }
     }
 

@@ -301,8 +301,11 @@ impl Endpoint {
         if Class::of(response.status) == Class::Provisional {
             return;
         }
-        if is_challenge(response.status) && self.bye_again(cx, dialog, response) {
-            return;
+        if is_challenge(response.status) {
+            if self.bye_again(cx, dialog, response) {
+                return;
+            }
+            cx.count(Counter::ByeChallenged);
         }
         self.left(cx, dialog, DialogEnd::ByeAnswered);
     }

@@ -16,6 +16,8 @@ use super::request;
 use super::respond::Extra;
 use super::transact::Acked;
 use super::transact::Purpose;
+use crate::sip::digest::client::Account;
+use crate::sip::digest::client::Client as DigestClient;
 use crate::sip::invite::AckWait;
 use crate::sip::invite::Asking;
 use crate::sip::invite::Info;
@@ -53,6 +55,7 @@ impl Endpoint {
                 self.begin_asking(cx, dialog, (Why::CallByUpdate, body))
             }
             Command::Adopt { dialog, policy } => self.adopt(cx, dialog, policy),
+            Command::Trust(dialog, accounts) => self.trust(dialog, accounts),
             Command::ReachBy { dialog, way } => self.reach_by(dialog, way),
             Command::Advertise { dialog, advertised } => self.advertise(dialog, advertised),
             Command::Info { dialog, content_type, body } => {
@@ -102,6 +105,7 @@ impl Endpoint {
         let request = incoming.request.clone();
         let held = Box::new(incoming.dialog.clone());
         let is_settled = incoming.is_settled;
+        let accounts = incoming.accounts.take();
         let overtaken = incoming.reliable.as_ref().map(|wait| wait.rseq);
         // RFC 6337 §2: after offer and answer in a reliable response the 2xx repeats neither.
         let told = Some(&body).filter(|_| !is_settled);
@@ -120,6 +124,7 @@ impl Endpoint {
             resends: 0,
             is_first: true,
             has_offer: !is_settled && !is_described(&request.headers, &request.body),
+            accounts,
         };
         self.respond(cx, transaction, 200, bytes);
         self.await_ack(cx, dialog, wait);
@@ -168,6 +173,7 @@ impl Endpoint {
                 resends: 0,
                 is_first: false,
                 has_offer: !is_described(headers, &asked.request.body),
+                accounts: None,
             };
             self.await_ack(cx, dialog, wait);
         }
@@ -213,6 +219,23 @@ impl Endpoint {
             self.say_trying(cx, dialog);
         }
         Some(())
+    }
+
+    /// Keeps the accounts for when the peer has acknowledged our answer.
+    fn trust(&mut self, dialog: DialogId, accounts: Arc<[Account]>) -> Option<()> {
+        let usage = self.usages.get_mut(dialog.0)?;
+        let State::Incoming(incoming) = &mut usage.state else { return None };
+        incoming.accounts = Some(accounts);
+        Some(())
+    }
+
+    /// The peer has our answer: what it challenges from now on is answered.
+    pub(super) fn open_accounts(&mut self, dialog: DialogId, accounts: Option<Arc<[Account]>>) {
+        let Some(accounts) = accounts else { return };
+        let seed = self.random.next_u64();
+        if let Some(usage) = self.usages.get_mut(dialog.0) {
+            usage.digest = Some(Box::new(DigestClient::new(accounts, seed)));
+        }
     }
 
     fn reach_by(&mut self, dialog: DialogId, way: Flow) -> Option<()> {

@@ -123,11 +123,12 @@ impl Endpoint {
         let number = headers.cseq().number;
         self.follow(dialog, flow);
         let Some(usage) = self.usages.get_mut(dialog.0) else { return };
-        if usage.ack_wait.take_if(|wait| wait.cseq == number).is_none() {
+        let Some(wait) = usage.ack_wait.take_if(|wait| wait.cseq == number) else {
             // The ACK of a 2xx that we repeated before it came.
             return cx.count(Counter::RetransmissionAbsorbed);
-        }
+        };
         let ending = usage.ending;
+        self.open_accounts(dialog, wait.accounts);
         self.disarm(dialog, UsageTimer::Answer);
         self.disarm(dialog, UsageTimer::Ack);
         match ending {

@@ -14,6 +14,7 @@ use super::told::Referred;
 use super::told::RefusalNote;
 use super::told::RequestAnswer;
 use super::told::Search;
+use crate::sip::digest::client::Account;
 use crate::sip::message::Request;
 use crate::sip::message::Response;
 use crate::sip::message::error::Malformed;
@@ -64,8 +65,7 @@ pub enum Input {
     Led {
         /// That flow.
         by: Flow,
-        /// The connection, which may not be open yet: what waits for an answer ends with it. `None`: there
-        /// is no way.
+        /// The connection, which may not be open yet: what waits for an answer ends with it. `None`: there is no way.
         to: Option<FlowId>,
     },
     /// The network says that a request of ours did not reach `remote` (RFC 3261 §18.4).
@@ -100,8 +100,7 @@ pub enum Output {
     },
     /// The same of an answer that is longer than what came from who may be forged: not too many (RFC 3261 §26.3.2.4).
     Burden(Flow, Bytes),
-    /// Find the way to a next hop: [`Input::Located`] tells. What waits for it goes on by itself after a
-    /// while.
+    /// Find the way to a next hop: [`Input::Located`] tells. What waits for it goes on by itself after a while.
     Locate(Box<Search>),
     /// Tell the call.
     Event(Event),
@@ -134,6 +133,8 @@ pub enum Counter {
     ShardFull,
     /// No ACK came for a final response of ours.
     AckTimeout,
+    /// A BYE of ours was challenged and we have no answer: the peer may go on.
+    ByeChallenged,
     /// A request of ours was never answered.
     RequestTimeout,
     /// A request of ours did not arrive, as the network says.
@@ -261,8 +262,7 @@ pub enum Event {
         body: Option<Body>,
         /// What names the dialog in the network.
         name: DialogName,
-        /// Addresses that its requests may come from, beside the one that was called: those in its Contact
-        /// and Record-Route.
+        /// Addresses that its requests may come from, beside the one that was called: those in its Contact and Record-Route.
         addresses: Vec<IpAddr>,
     },
     /// The called party refused or was never reached; the dialog is gone.
@@ -455,6 +455,9 @@ pub enum Command {
         /// Its policy from now on.
         policy: DialogPolicy,
     },
+    /// Answer with these what the peer of an unanswered call of its own will challenge (RFC 3261 §22), once its ACK proves that it
+    /// hears us: who forged the address of its INVITE learns nothing of a password.
+    Trust(DialogId, Arc<[Account]>),
     /// Reach the peer of a call by `way` once the connection it came by is gone.
     ReachBy {
         /// Which dialog.
@@ -462,8 +465,7 @@ pub enum Command {
         /// The way.
         way: Flow,
     },
-    /// Tell the peer of a call that we are somewhere else than at the listener's address, before
-    /// anything else is answered to it.
+    /// Tell the peer of a call that we are somewhere else than at the listener's address, before anything else is answered to it.
     Advertise {
         /// Which dialog.
         dialog: DialogId,
@@ -567,8 +569,7 @@ pub enum Command {
         /// Session description.
         body: Bytes,
     },
-    /// Change the session by an UPDATE of ours (RFC 3311); by re-INVITE where the peer does not allow it.
-    /// Answered like `Reinvite`.
+    /// Change the session by an UPDATE of ours (RFC 3311); by re-INVITE where the peer does not allow it. Answered like `Reinvite`.
     Update {
         /// Which dialog.
         dialog: DialogId,

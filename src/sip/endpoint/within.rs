@@ -162,9 +162,11 @@ impl Endpoint {
     }
 
     fn reinvite(&mut self, cx: &mut Context<'_>, within: Within, request: Request) {
-        let Some(usage) = self.usages.get(within.dialog.0) else { return };
+        let Some(usage) = self.usages.get_mut(within.dialog.0) else { return };
         if let Some(cause) = usage.hang_up_held() {
             // The peer has our 2xx, so nothing is left to wait for.
+            let accounts = usage.ack_wait.take().and_then(|wait| wait.accounts);
+            self.open_accounts(within.dialog, accounts);
             self.settle(cx, within, &request, (481, Extra::None));
             return self.leave(cx, within.dialog, cause);
         }
@@ -239,7 +241,8 @@ impl Endpoint {
     /// A peer that sends a re-INVITE has our 2xx, so its ACK is only late or lost.
     fn acknowledged_by_reinvite(&mut self, cx: &mut Context<'_>, dialog: DialogId) {
         let Some(usage) = self.usages.get_mut(dialog.0) else { return };
-        if usage.ack_wait.take().is_some() {
+        if let Some(wait) = usage.ack_wait.take() {
+            self.open_accounts(dialog, wait.accounts);
             self.disarm(dialog, UsageTimer::Answer);
             self.disarm(dialog, UsageTimer::Ack);
             cx.event(Event::Acknowledged { dialog, body: None });
