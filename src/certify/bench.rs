@@ -42,7 +42,6 @@ use crate::sip::endpoint::flow::Flow;
 use crate::sip::endpoint::flow::FlowId;
 use crate::sip::endpoint::policy::DialogPolicy;
 use crate::sip::register::Input as RegisterInput;
-use crate::types::cause::HangupCause;
 use crate::types::moment::Moment;
 use crate::types::random::Random;
 use crate::types::transport::Transport;
@@ -316,10 +315,9 @@ impl<'s> Bench<'s> {
                     queue.push_back(Input::Command(Command::Invite { token: Token(1), invite }));
                     self.attempt(AttemptInput::Sent { id }, queue);
                 }
-                AttemptOutput::Abandon { .. } => {
+                AttemptOutput::Abandon { cause, .. } => {
                     let dialog = self.live.as_ref().and_then(|live| live.dialog);
                     if let Some(dialog) = dialog {
-                        let cause = HangupCause::CallerCancelled;
                         queue.push_back(Input::Command(Command::Hangup { dialog, cause }));
                     }
                 }

@@ -144,6 +144,8 @@ pub enum Output {
     Abandon {
         /// Which try.
         id: TryId,
+        /// Why, for who is given up.
+        cause: HangupCause,
     },
     /// Tell the board about a gateway.
     Health {
@@ -330,9 +332,10 @@ impl OutboundAttempt {
                 self.state = State::Answered;
             }
             Input::Cancelled => {
-                out.push(Output::Abandon { id: run.id });
+                let cause = HangupCause::CallerCancelled;
+                out.push(Output::Abandon { id: run.id, cause });
                 out.extend(run.left());
-                let failure = Failure::new(HangupCause::CallerCancelled, "cancelled");
+                let failure = Failure::new(cause, "cancelled");
                 self.fail(now, &run, (failure, Next::Nothing), out);
             }
             Input::DeadlineReached => self.deadline_reached(now, run, out),
@@ -389,17 +392,19 @@ impl OutboundAttempt {
         let setup_over = self.setup_by.is_some_and(|until| until <= now);
         match run.stage {
             Stage::Ringing if patience_over => {
-                out.push(Output::Abandon { id: run.id });
-                let failure = Failure::new(HangupCause::NoAnswer, "rang too long");
+                let cause = HangupCause::NoAnswer;
+                out.push(Output::Abandon { id: run.id, cause });
+                let failure = Failure::new(cause, "rang too long");
                 self.fail(now, &run, (failure, Next::Nothing), out);
             }
             Stage::Waiting | Stage::Silent | Stage::Proceeding if setup_over => {
-                out.push(Output::Abandon { id: run.id });
-                let failure = Failure::new(HangupCause::CarrierTimeout, "all took too long");
+                let cause = HangupCause::CarrierTimeout;
+                out.push(Output::Abandon { id: run.id, cause });
+                let failure = Failure::new(cause, "all took too long");
                 self.fail(now, &run, (failure, Next::Nothing), out);
             }
             Stage::Silent if patience_over => {
-                out.push(Output::Abandon { id: run.id });
+                out.push(Output::Abandon { id: run.id, cause: HangupCause::CarrierTimeout });
                 self.timed_out(now, &run, "no reply", out);
             }
             Stage::Waiting | Stage::Silent | Stage::Proceeding | Stage::Ringing => {
@@ -666,7 +671,7 @@ mod tests {
                 Output::Try { id, attempt } => {
                     Some(format!("try {} {}/{}", id.0, attempt.trunk.name, attempt.gateway.name))
                 }
-                Output::Abandon { id } => Some(format!("abandon {}", id.0)),
+                Output::Abandon { id, cause } => Some(format!("abandon {} {cause}", id.0)),
                 Output::Health { .. } | Output::Throttle { .. } => None,
                 Output::Connected { id } => Some(format!("connected {}", id.0)),
                 Output::GiveUp { cause, status, q850 } => {
@@ -720,7 +725,7 @@ mod tests {
         call.take();
         call.sent(ONE);
         assert_eq!(call.wait(), 4_000);
-        assert_eq!(call.take(), ["abandon 1", "try 2 trunk-1/b"]);
+        assert_eq!(call.take(), ["abandon 1 carrier_timeout", "try 2 trunk-1/b"]);
         call.sent(TWO);
         call.progress(TWO, 180, false);
         assert!(!call.attempt.takes_another_address(&refusal(503, "Busy")), "it rang");
@@ -852,7 +857,7 @@ mod tests {
         call.take();
         assert_eq!(call.wait(), 4_000);
         assert!(call.health().contains(&health::Input::CallFailed { retry_after: None }));
-        assert_eq!(call.take(), ["abandon 1", "try 2 trunk-1/b"]);
+        assert_eq!(call.take(), ["abandon 1 carrier_timeout", "try 2 trunk-1/b"]);
         // What the first says now is of no matter.
         for late in [
             Input::Answered { id: ONE },
@@ -864,7 +869,7 @@ mod tests {
         assert!(call.take().is_empty());
         call.sent(TWO);
         assert_eq!(call.wait(), 4_000);
-        assert_eq!(call.take(), ["abandon 2", "give up carrier_timeout 0 102"]);
+        assert_eq!(call.take(), ["abandon 2 carrier_timeout", "give up carrier_timeout 0 102"]);
     }
 
     #[test]
@@ -889,7 +894,7 @@ mod tests {
         call.progress(ONE, 100, false);
         call.take();
         assert_eq!(call.wait(), 60_000);
-        assert_eq!(call.take(), ["abandon 1", "give up carrier_timeout 0 102"]);
+        assert_eq!(call.take(), ["abandon 1 carrier_timeout", "give up carrier_timeout 0 102"]);
     }
 
     #[test]
@@ -902,7 +907,7 @@ mod tests {
         call.progress(ONE, 180, false);
         call.take();
         assert_eq!(call.wait(), 40_000);
-        assert_eq!(call.take(), ["abandon 1", "give up no_answer 0 19"]);
+        assert_eq!(call.take(), ["abandon 1 no_answer", "give up no_answer 0 19"]);
     }
 
     #[test]
@@ -925,7 +930,7 @@ mod tests {
         call.progress(ONE, 180, false);
         call.take();
         call.tell(Input::Cancelled);
-        assert_eq!(call.take(), ["abandon 1", "give up caller_cancelled 0 16"]);
+        assert_eq!(call.take(), ["abandon 1 caller_cancelled", "give up caller_cancelled 0 16"]);
         call.refuse(ONE, 487);
         assert!(call.take().is_empty());
     }
@@ -1195,7 +1200,7 @@ mod tests {
                         ends += 1;
                     }
                     Output::GiveUp { .. } => ends += 1,
-                    Output::Abandon { id } => prop_assert_eq!(id.0, tried),
+                    Output::Abandon { id, .. } => prop_assert_eq!(id.0, tried),
                     Output::Health { .. } | Output::Throttle { .. } => {}
                 }
             }

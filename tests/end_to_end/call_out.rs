@@ -192,7 +192,10 @@ async fn a_call_out_that_is_not_answered_in_time_is_cancelled_and_a_late_answer_
     far.take(&invite);
     far.respond(&invite, "200 OK", "", &far.sdp()).await;
     far.expect("ACK ").await;
-    hear_bye(&far).await;
+    let bye = hear_bye(&far).await;
+    // What the carrier is told is what the record says.
+    let why = "Q.850;cause=19;text=\"no_answer\"";
+    assert_eq!((cancel.header("reason"), bye.header("reason")), (why, why));
     let record = shown(&node, 1, &call, &key).await;
     assert_eq!(record["cause"], "no_answer", "{}", steps(&record));
     // What was tried is told of a call that nobody answered, too.

@@ -96,7 +96,7 @@ struct Dialling {
     is_offer_told: bool,
     /// The session description of the answer and what names its dialog, until the call is told.
     answer: Option<(Option<Bytes>, DialogName)>,
-    /// Why a try is given up, where its party is told.
+    /// Why the call lets go of the leg, where it does: the party that is tried is told.
     hung_up_for: HangupCause,
     watched: Watched,
 }
@@ -120,7 +120,7 @@ impl Dialling {
             for next in std::mem::take(&mut todo) {
                 match next {
                     Todo::Try(id, target) => input = self.begin(line, id, target),
-                    Todo::Abandon(id) => self.abandon(id).await,
+                    Todo::Abandon(id, cause) => self.abandon(id, cause).await,
                     said @ (Todo::Board(_) | Todo::OfPeer { .. }) => resting::say(line, said),
                     Todo::Connected => return self.connected(line).await,
                     Todo::GiveUp { cause, status } => {
@@ -151,7 +151,8 @@ impl Dialling {
             command = line.commands.recv() => match command {
                 Some(LegOutput::HangUp(cause)) => {
                     self.watched.let_go(cause);
-                    if cause == HangupCause::AnsweredElsewhere {
+                    // A leg that is let go of before it is answered ended by nothing that is normal to its party.
+                    if cause != HangupCause::Normal {
                         self.hung_up_for = cause;
                     }
                     Some(Input::Cancelled)
@@ -214,10 +215,11 @@ impl Dialling {
     }
 
     /// Hangs up what a try began; whatever still comes of it is the shard's to end.
-    async fn abandon(&mut self, id: TryId) {
+    async fn abandon(&mut self, id: TryId, cause: HangupCause) {
         let Some(trying) = self.trying.take_if(|trying| trying.id == id) else { return };
         if let Some((shard, dialog)) = trying.stage.placed() {
-            let cause = self.hung_up_for;
+            let is_calls = cause == HangupCause::CallerCancelled;
+            let cause = if is_calls { self.hung_up_for } else { cause };
             shard.command(Command::Hangup { dialog, cause }).await;
         }
     }

@@ -81,8 +81,9 @@ impl PeerAttempt {
             }
             Input::Cancelled => {
                 self.left(todo);
-                todo.push(Todo::Abandon(ONLY));
-                self.give_up(HangupCause::CallerCancelled, None, todo);
+                let cause = HangupCause::CallerCancelled;
+                todo.push(Todo::Abandon(ONLY, cause));
+                self.give_up(cause, None, todo);
             }
             Input::Sent { .. } | Input::DeadlineReached => {}
         }
@@ -184,7 +185,7 @@ mod tests {
     fn words(todo: &[Todo]) -> Vec<String> {
         let word = |next: &Todo| match next {
             Todo::Try(..) => "try".to_owned(),
-            Todo::Abandon(_) => "abandon".to_owned(),
+            Todo::Abandon(..) => "abandon".to_owned(),
             Todo::Board(_) => "board".to_owned(),
             Todo::OfPeer { address, input, .. } => format!("{} {input:?}", address.address.ip()),
             Todo::Connected => "connected".to_owned(),

@@ -87,8 +87,8 @@ pub(crate) fn transport_of(uri: &PeerUri) -> Transport {
 pub(super) enum Todo {
     /// Try this.
     Try(TryId, Box<Target>),
-    /// Give a try up.
-    Abandon(TryId),
+    /// Give a try up, for this cause.
+    Abandon(TryId, HangupCause),
     /// The board is to hear of this.
     Board(Output),
     /// What is said of an address of a peer.
@@ -156,7 +156,7 @@ impl Chooser {
                     Output::Try { id, attempt } => {
                         Todo::Try(id, Box::new(Target::Gateway(attempt)))
                     }
-                    Output::Abandon { id } => Todo::Abandon(id),
+                    Output::Abandon { id, cause } => Todo::Abandon(id, cause),
                     Output::Health { .. } | Output::Throttle { .. } => Todo::Board(output),
                     Output::Connected { .. } => Todo::Connected,
                     Output::GiveUp { cause, status, .. } => Todo::GiveUp { cause, status },

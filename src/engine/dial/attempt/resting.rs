@@ -118,7 +118,7 @@ pub(super) fn say(line: &Line, said: Todo) {
         Todo::OfPeer { route, address, input } => {
             registry.note_peer(now, (route.uri.as_str(), address), input);
         }
-        Todo::Try(..) | Todo::Abandon(_) | Todo::Connected | Todo::GiveUp { .. } => {}
+        Todo::Try(..) | Todo::Abandon(..) | Todo::Connected | Todo::GiveUp { .. } => {}
     }
 }
 

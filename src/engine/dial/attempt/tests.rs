@@ -518,3 +518,51 @@ async fn a_carrier_that_is_listed_is_called_as_an_agent() {
     assert_eq!(left(&[], &["10.0.0.1"]).await, Err(HangupCause::AgentForbidden));
     assert_eq!(left(&["10.0.0.0/8"], &["10.0.0.1"]).await, Ok("10.0.0.1".to_owned()));
 }
+
+/// The ladder of a call says of a leg that was let go of what the record says.
+#[tokio::test]
+async fn who_is_given_up_by_the_call_is_told_why() {
+    for (said, told) in [
+        (HangupCause::NoAnswer, HangupCause::NoAnswer),
+        (HangupCause::AnsweredElsewhere, HangupCause::AnsweredElsewhere),
+        (HangupCause::CallerCancelled, HangupCause::CallerCancelled),
+        (HangupCause::Normal, HangupCause::CallerCancelled),
+    ] {
+        let mut around = Around::new();
+        let (shard, mut overheard) = ShardHandle::overheard();
+        let (_events_in, events) = mailbox::bounded(EVENTS_MAX);
+        let stage = Stage::Calling { shard, dialog: Some(DIALOG), events };
+        let mut dialling = dialling(&around, peer(), stage);
+        around.commands.try_send(LegOutput::HangUp(said)).unwrap();
+        assert!(dialling.run(&mut around.line, None).await.is_none());
+        drop(dialling);
+        let heard = overheard.next().await;
+        let is_told = matches!(heard, Some(Command::Hangup { cause, .. }) if cause == told);
+        assert!(is_told, "{said}: {heard:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_rang_too_long_is_told_so() {
+    let around = Around::new();
+    let (shard, mut overheard) = ShardHandle::overheard();
+    let (_events_in, events) = mailbox::bounded(EVENTS_MAX);
+    let stage = Stage::Calling { shard, dialog: Some(DIALOG), events };
+    let mut dialling = dialling(&around, planned(|_| ()), stage);
+    let id = dialling.trying.as_ref().expect("a try").id;
+    let mut todo = Vec::new();
+    let rings = Input::Progressed { id, status: 180, early_media: false };
+    dialling.chooser.handle(clock::now(), rings, &mut todo);
+    let late = dialling.chooser.deadline().expect("an end of its ringing");
+    dialling.chooser.handle(late, Input::DeadlineReached, &mut todo);
+    let given_up = todo.into_iter().find_map(|todo| match todo {
+        Todo::Abandon(id, cause) => Some((id, cause)),
+        _ => None,
+    });
+    let (id, cause) = given_up.expect("it is given up");
+    dialling.abandon(id, cause).await;
+    drop(dialling);
+    let heard = overheard.next().await;
+    let told = HangupCause::NoAnswer;
+    assert!(matches!(heard, Some(Command::Hangup { cause, .. }) if cause == told), "{heard:?}");
+}
