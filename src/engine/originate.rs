@@ -431,6 +431,14 @@ fn shorter(allowed: Duration, wished: Option<Duration>) -> Duration {
     wished.map_or(allowed, |wished| wished.min(allowed))
 }
 
+/// How long all tries of a plan may take together until one is answered.
+fn dial_max(plan: &OutboundPlan, trunk: &Trunk, wished: Option<Duration>) -> Duration {
+    let ring = trunk.ring_timeout;
+    let first = plan.tries.first();
+    let allowed = first.map_or(ring, |first| first.outbound().patience.until_answer(ring));
+    shorter(allowed, wished)
+}
+
 fn call_setup(
     plan: &OutboundPlan,
     trunk: &Trunk,
@@ -452,7 +460,7 @@ fn call_setup(
         },
         beside: Vec::new(),
         terms: leg_terms::outbound(trunk, transport.unwrap_or(Transport::Udp)),
-        ring_max,
+        ring_max: dial_max(plan, trunk, wished),
     };
     CallSetup {
         opening: Opening::Outbound(Box::new(request)),
@@ -510,5 +518,30 @@ impl Begun<'_> {
         self.switch.live.tell_report(&report);
         self.switch.ledger.report_later(report);
         cause
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::routing::outbound::tests::Lab;
+    use crate::routing::outbound::tests::request;
+    use crate::routing::outbound::tests::trunk;
+
+    #[test]
+    fn a_set_up_without_a_limit_leaves_the_ringing_its_time() {
+        let lasts = |setup_s, wished| {
+            let setup = Duration::from_secs(setup_s);
+            let own = trunk(1, |outbound| outbound.patience.setup = setup);
+            let plan = Lab::new(vec![own.clone()]).plan(request("+15551234567"));
+            let plan = plan.unwrap_or_else(|refusal| panic!("{}", refusal.decision));
+            dial_max(&plan, &own, wished)
+        };
+        let seconds = Duration::from_secs;
+        assert_eq!(lasts(60, None), seconds(60 + 45));
+        assert!(lasts(0, None) > seconds(3_600));
+        for setup_s in [0, 60] {
+            assert_eq!(lasts(setup_s, Some(seconds(30))), seconds(30));
+        }
     }
 }

@@ -269,6 +269,18 @@ pub struct Patience {
     pub setup: Duration,
 }
 
+/// As long as a trunk without a limit waits until it rings: a week, the longest limit that one may have.
+const SETUP_MAX: Duration = Duration::from_secs(604_800);
+
+impl Patience {
+    /// The longest that a call may take until it is answered, where it may ring for `ring`.
+    #[must_use]
+    pub fn until_answer(&self, ring: Duration) -> Duration {
+        let setup = if self.setup.is_zero() { SETUP_MAX } else { self.setup };
+        setup.saturating_add(ring)
+    }
+}
+
 /// What becomes of redirections (3xx).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Redirect {

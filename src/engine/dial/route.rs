@@ -299,7 +299,7 @@ pub(crate) fn by_gateway(attempt: &Try, flow: Flow) -> OutboundInvite {
     let path = &attempt.trunk.path;
     invite.advertised.clone_from(&path.advertised);
     invite.policy = dialog_policy(&attempt.trunk, attempt.trunk.takes_refer);
-    invite.ringing_max = outbound.patience.setup + attempt.trunk.ring_timeout;
+    invite.ringing_max = outbound.patience.until_answer(attempt.trunk.ring_timeout);
     invite
 }
 
@@ -329,6 +329,30 @@ mod tests {
     use crate::routing::outbound::tests::Lab;
     use crate::routing::outbound::tests::request;
     use crate::routing::outbound::tests::trunk;
+    use crate::sip::endpoint::flow::FlowId;
+    use std::net::Ipv4Addr;
+    use std::net::SocketAddr;
+
+    #[test]
+    fn a_call_rings_its_time_where_its_set_up_has_no_limit() {
+        let until_answer = |setup_s| {
+            let setup = Duration::from_secs(setup_s);
+            let own = trunk(1, |outbound| outbound.patience.setup = setup);
+            let attempt = Lab::new(vec![own]).first(request("+15551234567"));
+            let place = SocketAddr::from((Ipv4Addr::LOCALHOST, 5_060));
+            let flow = Flow {
+                id: FlowId(1),
+                listener: 0,
+                transport: Transport::Udp,
+                local: place,
+                remote: place,
+            };
+            by_gateway(&attempt, flow).ringing_max
+        };
+        let (ring, hour) = (Duration::from_secs(45), Duration::from_secs(3_600));
+        assert_eq!(until_answer(60), Duration::from_secs(60) + ring);
+        assert!(until_answer(0) > hour + ring);
+    }
 
     #[test]
     fn a_gateway_may_say_nothing_for_as_long_as_its_trunk_waits() {
