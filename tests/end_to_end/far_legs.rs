@@ -203,6 +203,39 @@ async fn an_agent_that_asks_who_we_are_is_told() {
 }
 
 #[tokio::test]
+async fn a_carrier_that_asks_who_hangs_up_a_call_of_its_own_is_told() {
+    let node = Home::new().start().await;
+    let mut far = carrier(&node, "127.0.0.9").await;
+    let account = json!({"username": "tandem", "password_ref": "env:PATH"});
+    let more = json!({"outbound": {"digest": account}});
+    node.put(&[
+        carrier::trunk(4, &format!("{CALLER}/32"), &[far.local()], more),
+        carrier::tenant(1, 4),
+        rows::profile(2, 1, sip_agent(far.local())),
+        rows::number(3, 1, 2, NUMBER),
+    ])
+    .await;
+    let mut phone = caller(&node).await;
+    connect(&mut phone, &mut far).await;
+    far.hang_up().await;
+    let bye = phone.expect("BYE ").await;
+    let challenge = "Proxy-Authenticate: Digest realm=\"carrier\", nonce=\"n1\", qop=\"auth\"\r\n";
+    let status = "407 Proxy Authentication Required";
+    phone.send(Phone::response(&bye, status, challenge)).await;
+    let again = loop {
+        let heard = phone.expect("BYE ").await;
+        // The first may have been repeated before it was answered.
+        if heard.header("via") != bye.header("via") {
+            break heard;
+        }
+    };
+    phone.answer(&again, "200 OK").await;
+    let credentials = again.header("proxy-authorization");
+    assert!(credentials.contains("username=\"tandem\""), "{again:?}");
+    assert_eq!(again.header("call-id"), bye.header("call-id"));
+}
+
+#[tokio::test]
 async fn a_caller_whose_sip_agent_cannot_be_had_hears_the_announcement() {
     let (node, far) = node(sip_agent).await;
     for status in ["302 Moved Temporarily", "503 Service Unavailable"] {
