@@ -534,6 +534,25 @@ fn a_second_offer_in_a_prack_is_answered_in_its_2xx() {
 }
 
 #[test]
+fn a_refresh_repeats_what_the_last_offer_before_the_2xx_was_answered_with() {
+    let mut solo = Solo::new();
+    let timer = "Session-Expires: 600;refresher=uas";
+    let lines = ["Require: 100rel", "Supported: timer", timer, "Allow: INVITE, ACK"];
+    let (dialog, invite) = reliable(&mut solo, &lines, SDP);
+    solo.command(Command::Progress { dialog, status: 183, body: Some(SDP.into()) });
+    let early = solo.take_one();
+    solo.command(Command::Accept { dialog, body: SDP.into() });
+    solo.receive(&prack(&invite, &early, 2).body("application/sdp", SDP).text());
+    let newer = SDP.replace("4000", "4002");
+    solo.command(Command::AnswerReinvite { dialog, body: newer.clone().into() });
+    let ok = solo.take_last();
+    solo.receive(&invite.next("ACK", 1, &ok).text());
+    solo.advance(Duration::from_secs(300));
+    let refresh = solo.take_one();
+    assert_eq!((refresh.kind(), refresh.request().body), ("INVITE".to_owned(), newer.into()));
+}
+
+#[test]
 fn an_inbound_cancel_does_not_wait_for_prack() {
     let mut solo = Solo::new();
     let (dialog, invite) = reliable(&mut solo, &["Require: 100rel"], SDP);

@@ -137,6 +137,11 @@ impl Forking {
             Input::Heard(branch, LegInput::Ended { cause, .. }) => {
                 self.failed(branch, (cause, None), out);
             }
+            // Nothing is agreed with any of them as long as another may have the leg.
+            Input::Heard(branch, LegInput::Reoffered(_)) if self.is_open(branch) => {
+                let refused = LegOutput::RefuseReoffer(HangupCause::BadSdp);
+                out.push(Output::ToParty(branch, refused));
+            }
             Input::Gone(branch) => self.failed(branch, (HangupCause::SwitchFault, None), out),
             Input::Told(LegOutput::Offer(offer)) => self.offered(Ok(offer), out),
             Input::Told(LegOutput::NotOffered(cause)) => self.offered(Err(cause), out),
@@ -147,6 +152,10 @@ impl Forking {
             // Nothing else happens to a leg, or is wanted of it, before it is answered.
             Input::Heard(..) | Input::Told(_) => (),
         }
+    }
+
+    fn is_open(&self, branch: Branch) -> bool {
+        self.parties.get(branch).is_some_and(|rung| rung.is_open)
     }
 
     fn taken(&mut self, branch: Branch, input: Input, out: &mut Vec<Output>) {
@@ -234,7 +243,7 @@ impl Forking {
         body: Option<Bytes>,
         out: &mut Vec<Output>,
     ) {
-        if !self.parties.get(branch).is_some_and(|rung| rung.is_open) {
+        if !self.is_open(branch) {
             return;
         }
         let status = if body.is_some() { RINGING } else { status };

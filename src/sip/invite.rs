@@ -183,8 +183,10 @@ pub(crate) struct Early {
     pub(crate) rseq: Option<u32>,
     /// Our offer is answered reliably, so UPDATE may offer anew.
     pub(crate) is_settled: bool,
-    /// The last session description of its provisional responses: its 2xx may repeat none.
+    /// The last session description of its provisional responses: its 2xx may repeat none. Or of an offer of its own.
     pub(crate) body: Option<Body>,
+    /// It offered anew and was answered: that is its session, and no response to our INVITE describes it any more.
+    pub(crate) is_moved: bool,
 }
 
 impl Calling {
@@ -493,6 +495,8 @@ impl Usage {
             }
             State::Incoming(incoming) if incoming.is_settled => Ok(()),
             State::Incoming(_) => Err(Collision::Theirs),
+            // Nobody would answer it: the call has let go of it.
+            State::Calling(_) if self.ending.is_some() => Err(Collision::Gone),
             // One party alone, whose answer came reliably: of several none has the session yet.
             State::Calling(calling) => match calling.early.as_slice() {
                 [early] if early.is_settled => Ok(()),

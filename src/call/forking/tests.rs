@@ -250,3 +250,15 @@ fn who_may_be_offered_nothing_by_its_trunk_is_told_so_and_tries_the_next() {
     let out = lab.put(Input::OfferWanted(1, 0, Box::new(terms())));
     assert!(matches!(&out[..], [Output::WantOffer(0, _)]), "{out:?}");
 }
+
+#[test]
+fn who_offers_anew_while_several_ring_is_refused_that() {
+    let newer = || LegInput::Reoffered(body("newer"));
+    let mut lab = Lab::ringing(&[0, 0]);
+    let refused = LegOutput::RefuseReoffer(HangupCause::BadSdp);
+    assert_eq!(lab.hear(0, newer()), [Output::ToParty(0, refused)]);
+    lab.hear(1, failed(HangupCause::Busy, 486));
+    assert_eq!(lab.hear(1, newer()), [], "it is not there any more");
+    lab.hear(0, answered("a"));
+    assert_eq!(lab.hear(0, newer()), [Output::ToCall(newer())]);
+}

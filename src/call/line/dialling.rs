@@ -62,6 +62,10 @@ impl Line {
                 self.stage = Stage::Dialling(early);
                 Some(LineNews::Progressed { status: status_told, audible })
             }
+            LegInput::Reoffered(offer) => {
+                self.reoffered_early(early, offer, out);
+                None
+            }
             LegInput::Answered(body) => Some(self.take_answer(body, out)),
             LegInput::OfferWanted { terms, place } => self.go_another_way(terms, place, out),
             LegInput::DialFailed { cause, status } => Some(self.fail(cause, status, out)),
@@ -69,7 +73,6 @@ impl Line {
             LegInput::Offered(_)
             | LegInput::Acknowledged(_)
             | LegInput::Cancelled
-            | LegInput::Reoffered(_)
             | LegInput::ReofferAnswered(_)
             | LegInput::ReofferRefused { .. }
             | LegInput::Refreshed(_)
@@ -117,12 +120,17 @@ impl Line {
     fn take_answer(&mut self, body: Option<Bytes>, out: &mut Vec<Output>) -> LineNews {
         let agreed = match (body, self.delayed_offer) {
             (Some(offer), true) => self.leg.answer(&offer).map(Some),
+            // It was answered before; meanwhile another party may have been heard.
+            (Some(again), false) if self.moved.as_ref() == Some(&again) => {
+                self.leg.answer(&again).map(|_| None)
+            }
             (Some(answer), false) => self.leg.accept(&answer).map(|()| None),
             // What was heard meanwhile may be of a party that did not answer.
             (None, _) => Err(HangupCause::NoSdpAnswer),
         };
         match agreed {
             Ok(answer) => {
+                self.moved = None;
                 self.say(LegOutput::Acknowledge(answer), out);
                 self.stage = Stage::Answered(Session { acknowledged: true, ..Session::default() });
                 self.note_answer(out);
@@ -154,6 +162,7 @@ impl Line {
         if let Some(place) = self.place {
             self.leg.place(place);
         }
+        self.moved = None;
         self.stage = Stage::Dialling(Early::default());
         match self.first_offer() {
             Ok(offer) => {

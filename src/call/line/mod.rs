@@ -1,6 +1,7 @@
 //! One line of a call: the signalling of its leg, offer and answer, and its media.
 
 mod dialling;
+mod early;
 mod keys;
 mod media;
 mod session;
@@ -58,6 +59,8 @@ pub(super) struct Line {
     /// The last of them that was answered.
     turn_last: u8,
     aside: Option<Box<Aside>>,
+    /// The offer of the party dialled that we answered before it took the call.
+    moved: Option<Bytes>,
     /// With what the party dialled refused.
     refused_with: Option<u16>,
     /// Its peer keeps to a codec that it shall not have any more.
@@ -165,6 +168,7 @@ impl Line {
             turn: 0,
             turn_last: 0,
             aside: None,
+            moved: None,
             refused_with: None,
             sticks: false,
         }
@@ -519,6 +523,10 @@ impl Line {
                 self.stage = Stage::Gone;
                 Some(LineNews::Ended { cause, by })
             }
+            LegInput::Reoffered(offer) => {
+                self.reoffered_unanswered(offer, out);
+                None
+            }
             LegInput::Referred(_) => {
                 self.decline(out);
                 None
@@ -534,7 +542,6 @@ impl Line {
             | LegInput::Progressed { .. }
             | LegInput::Answered(_)
             | LegInput::DialFailed { .. }
-            | LegInput::Reoffered(_)
             | LegInput::ReofferAnswered(_)
             | LegInput::ReofferRefused { .. }
             | LegInput::Refreshed(_)

@@ -148,11 +148,14 @@ impl Line {
                     self.run_plan(out);
                 }
             }
-            Err(cause) => {
-                self.say(LegOutput::RefuseReoffer(cause), out);
-                out.push(Output::Record(CallEvent::ReofferRefused { side: self.side, cause }));
-            }
+            Err(cause) => self.refuse_reoffer(cause, out),
         }
+    }
+
+    /// Refuses a new offer of the peer's: what was agreed stays in force.
+    pub(super) fn refuse_reoffer(&self, cause: HangupCause, out: &mut Vec<Output>) {
+        self.say(LegOutput::RefuseReoffer(cause), out);
+        out.push(Output::Record(CallEvent::ReofferRefused { side: self.side, cause }));
     }
 
     fn reoffer_answered(

@@ -130,6 +130,89 @@ fn early_media_of_ours_needs_an_offer_and_gives_way_to_that_of_the_other_end() {
     assert_eq!(path(&out), Some(AudioPath::Bridge(FAR)));
 }
 
+#[test]
+fn a_party_that_offers_anew_before_it_answers_is_heard_where_it_is_by_then() {
+    let moved = || Some(Bytes::from(OFFER.replace("4000 RTP/AVP 0", "5000 RTP/AVP 8 0")));
+    let at = |port: u16| Some(format!("192.0.2.1:{port}"));
+    // As the signalling tells it of that party's answer; and of another's, which is heard or is not.
+    for (heard, answer, port) in
+        [(None, moved(), 5_000), (sdp(), moved(), 5_000), (None, sdp(), 4_000)]
+    {
+        let mut bench = Bench::new(|setup| {
+            let mut request = request();
+            request.terms.capabilities.order = AnswerOrder::Local;
+            setup.partner = Partner::Forward(Box::new(request));
+        });
+        bench.leg(NEAR, LegInput::Offered(sdp()));
+        bench.run_media(NEAR);
+        bench.run_media(FAR);
+        let out = bench.leg(FAR, LegInput::Progressed { status: 183, body: sdp() });
+        assert_eq!(peer(&out, FAR), at(4_000));
+        let out = bench.leg(FAR, LegInput::Reoffered(moved()));
+        let is_answer =
+            |output: &Output| matches!(output, Output::Leg(FAR, LegOutput::AnswerReoffer(_)));
+        assert!(out.iter().any(is_answer), "{out:?}");
+        assert_eq!((peer(&out, FAR), bench.call.path), (at(5_000), AudioPath::Early(FAR)));
+        if heard.is_some() {
+            bench.leg(FAR, LegInput::Progressed { status: 183, body: heard });
+        }
+        let out = bench.leg(FAR, LegInput::Answered(answer));
+        assert_eq!(peer(&out, FAR), at(port));
+        // It was told this codec; the first of its offer is another.
+        let codec = out.iter().find_map(|output| match output {
+            Output::Media(FAR, MediaOutput::Update(plan)) => Some(plan.codec),
+            _ => None,
+        });
+        assert_eq!(codec, Some(Codec::Pcmu));
+    }
+}
+
+#[test]
+fn a_party_that_is_not_heard_before_it_answers_may_offer_anew_all_the_same() {
+    let mut bench = Bench::new(|setup| {
+        let mut request = request();
+        let early_media = EarlyMedia::Ringback;
+        request.terms.progress = Progress { early_media, ringback: true };
+        setup.partner = Partner::Forward(Box::new(request));
+    });
+    bench.leg(NEAR, LegInput::Offered(sdp()));
+    bench.run_media(NEAR);
+    bench.run_media(FAR);
+    bench.leg(FAR, LegInput::Progressed { status: 183, body: sdp() });
+    let moved = Bytes::from(OFFER.replace("4000", "5000"));
+    let out = bench.leg(FAR, LegInput::Reoffered(Some(moved.clone())));
+    assert!(matches!(out.as_slice(), [Output::Leg(FAR, LegOutput::AnswerReoffer(_))]), "{out:?}");
+    let bad = Bytes::from(OFFER.replace("RTP/AVP 0 101", "RTP/AVP 18"));
+    let out = bench.leg(FAR, LegInput::Reoffered(Some(bad)));
+    let refusal = LegOutput::RefuseReoffer(HangupCause::NoCommonCodec);
+    assert_eq!(out.first(), Some(&Output::Leg(FAR, refusal)));
+    let out = bench.leg(FAR, LegInput::Answered(Some(moved)));
+    assert_eq!(peer(&out, FAR).as_deref(), Some("192.0.2.1:5000"));
+}
+
+#[test]
+fn a_caller_that_offers_anew_before_the_answer_is_heard_where_it_is_by_then() {
+    let mut bench = Bench::new(|setup| {
+        setup.progress = InboundProgress::EarlyMedia;
+        setup.answer_delay = Duration::from_secs(2);
+    });
+    let moved = || LegInput::Reoffered(Some(OFFER.replace("4000", "5000").into()));
+    bench.leg(NEAR, LegInput::Offered(sdp()));
+    // Nothing was said to its first offer yet.
+    let out = bench.leg(NEAR, moved());
+    let refusal = LegOutput::RefuseReoffer(HangupCause::BadSdp);
+    assert_eq!(out.first(), Some(&Output::Leg(NEAR, refusal)));
+    bench.run_media(NEAR);
+    let out = bench.leg(NEAR, moved());
+    let told = answer_body(&out);
+    assert!(told.is_some(), "{out:?}");
+    assert_eq!(peer(&out, NEAR).as_deref(), Some("192.0.2.1:5000"));
+    bench.give(Input::Agent(AgentInput::Ready));
+    let out = bench.wait();
+    assert_eq!(answer_body(&out), told, "the answer repeats what was said early");
+    assert_eq!(peer(&out, NEAR).as_deref(), Some("192.0.2.1:5000"));
+}
+
 /// A call of two legs, of which the other end is told of keys in this way.
 fn with_keys(keys: KeyWay) -> Bench {
     let mut bench = Bench::new(|setup| {

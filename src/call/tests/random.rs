@@ -158,7 +158,13 @@ impl World {
         let crossed = matches!(given, Some(Input::Leg(_, LegInput::Answered(_))));
         *leg = match (output, *leg) {
             (LegOutput::Dial { .. }, Seen::Unused | Seen::Gone) => Seen::Dialled,
-            (LegOutput::Offer(_) | LegOutput::NotOffered(_), Seen::Dialled) => Seen::Dialled,
+            (
+                LegOutput::Offer(_)
+                | LegOutput::NotOffered(_)
+                | LegOutput::AnswerReoffer(_)
+                | LegOutput::RefuseReoffer(_),
+                Seen::Dialled,
+            ) => Seen::Dialled,
             (LegOutput::Acknowledge(_), Seen::Dialled)
             | (LegOutput::Answer(_), Seen::Offered)
             | (
@@ -177,6 +183,8 @@ impl World {
             ) => Seen::Up,
             (
                 LegOutput::Progress { .. }
+                | LegOutput::AnswerReoffer(_)
+                | LegOutput::RefuseReoffer(_)
                 | LegOutput::RefuseRefer { .. }
                 | LegOutput::RefuseReplacement(_),
                 Seen::Offered,

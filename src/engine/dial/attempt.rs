@@ -1,6 +1,7 @@
 //! Trying, one address after the other, until somebody answers.
 
 mod carriers;
+mod early;
 mod resting;
 mod trying;
 
@@ -163,7 +164,7 @@ impl Dialling {
                     self.offered(line).await
                 }
                 Some(LegOutput::NotOffered(cause)) => self.not_offered(cause),
-                Some(_) => None,
+                Some(output) => self.say(output).await,
             },
             () = sleep_until(deadline) => Some(Input::DeadlineReached),
             step = step_of(self.trying.as_mut()) => match step {
@@ -490,8 +491,7 @@ impl Dialling {
             }
             // The shard gave it up.
             Event::Ended { .. } => cut_off(HangupCause::SwitchFault),
-            // Nothing else happens before an answer.
-            _ => None,
+            other => early::hear(line, other).await,
         }
     }
 

@@ -200,10 +200,12 @@ impl Endpoint {
         let of_tag = |early: &Early| early.dialog.remote_tag() == held.remote_tag();
         let place = calling.early.iter().position(of_tag);
         let mut body = description(&response.headers, &response.body);
+        let mut is_moved = false;
         if let Some(early) = place.and_then(|place| calling.early.get_mut(place)) {
             held.continue_from(&early.dialog);
             let said_early = early.body.take().filter(|_| calling.invite.body.is_some());
-            body = body.or(said_early);
+            is_moved = early.is_moved;
+            body = if is_moved { said_early } else { body.or(said_early) };
         }
         let fork = Fork(u8::try_from(place.unwrap_or(calling.early.len())).unwrap_or(u8::MAX));
         usage.unacknowledged = Some(Unacknowledged {
@@ -211,7 +213,10 @@ impl Endpoint {
             cseq: calling.cseq,
             credentials: std::mem::take(&mut calling.credentials),
         });
-        usage.description = calling.invite.body.take().unwrap_or_default();
+        let offer = calling.invite.body.take().unwrap_or_default();
+        if !is_moved {
+            usage.description = offer;
+        }
         let (name, addresses) = (held.name(), held.addresses());
         usage.state = State::Confirmed(Box::new(held));
         if let Some(digest) = usage.digest.as_mut() {
@@ -229,6 +234,7 @@ impl Endpoint {
             self.acknowledge(cx, dialog, None);
             return self.leave(cx, dialog, cause);
         }
+        self.put_off_asked(cx, dialog);
         self.agreed_by_peer(cx, dialog, &response.headers);
         cx.event(Event::Answered { dialog, fork, body, name, addresses });
     }

@@ -162,6 +162,12 @@ impl Endpoint {
         let asked = usage.asked.take()?;
         let flow = usage.flow;
         usage.description = body.clone();
+        if let State::Incoming(incoming) = &mut usage.state
+            && let Some(held) = &mut incoming.held.accept
+        {
+            // The 2xx repeats nothing, but a refresh of ours must not take this back.
+            held.clone_from(&body);
+        }
         let bytes = self.opening_answer(dialog, &asked.request, flow, Some(&body));
         self.respond(cx, asked.transaction, 200, bytes.clone());
         if asked.request.method == Method::Invite {
@@ -310,6 +316,7 @@ impl Endpoint {
             }
             State::Calling(_) => {
                 usage.ending = Some(cause);
+                self.drop_asked(cx, dialog);
                 self.cancel_calling(cx, dialog);
             }
             State::Confirmed(_) => {

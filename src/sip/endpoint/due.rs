@@ -108,6 +108,7 @@ impl Endpoint {
         }
         calling.gave_up = true;
         usage.ending = Some(HangupCause::NoAnswer);
+        self.drop_asked(cx, dialog);
         self.cancel_calling(cx, dialog);
     }
 

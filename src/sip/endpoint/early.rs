@@ -69,17 +69,23 @@ impl Endpoint {
         if let Some(rseq) = rseq {
             self.send_prack(cx, (dialog, fork, rseq), None);
         }
-        self.keep_described(dialog, fork, body.as_ref());
+        let body = self.keep_described(dialog, fork, body);
         cx.event(Event::Progressed { dialog, fork, status: response.status, body });
     }
 
-    /// Keeps how a party described itself, for an answer of its own that does not.
-    fn keep_described(&mut self, dialog: DialogId, fork: Fork, body: Option<&Body>) {
-        let (Some(usage), Some(body)) = (self.usages.get_mut(dialog.0), body) else { return };
-        let State::Calling(calling) = &mut usage.state else { return };
-        if let Some(early) = calling.early.get_mut(usize::from(fork.0)) {
-            early.body = Some(body.clone());
+    /// Keeps how a party described itself, for an answer of its own that does not, and gives what of it counts: nothing
+    /// once it offered anew (RFC 3261 §13.2.1).
+    fn keep_described(&mut self, dialog: DialogId, fork: Fork, body: Option<Body>) -> Option<Body> {
+        let body = body?;
+        let State::Calling(calling) = &mut self.usages.get_mut(dialog.0)?.state else {
+            return Some(body);
+        };
+        let Some(early) = calling.early.get_mut(usize::from(fork.0)) else { return Some(body) };
+        if early.is_moved {
+            return None;
         }
+        early.body = Some(body.clone());
+        Some(body)
     }
 
     /// Finds the early dialog of a provisional response, or begins it, and checks its order.
@@ -103,8 +109,8 @@ impl Endpoint {
                 let of = (&calling.from, usage.tag, &calling.uri);
                 let held = Dialog::of_response(response, of.0, of.1, of.2)
                     .advertising(calling.invite.advertised.clone());
-                let (rseq, is_settled, body) = (None, false, None);
-                calling.early.push(Early { dialog: held, rseq, is_settled, body });
+                let (rseq, body, is_settled, is_moved) = (None, None, false, false);
+                calling.early.push(Early { dialog: held, rseq, is_settled, body, is_moved });
                 calling.early.len() - 1
             }
         };

@@ -208,8 +208,8 @@ pub enum Event {
         /// The answer to a delayed offer.
         body: Option<Body>,
     },
-    /// The peer wants to change the session by re-INVITE, or by UPDATE with a body. To be answered
-    /// with `AnswerReinvite` or `RefuseReinvite`.
+    /// The peer wants to change the session by re-INVITE, or by UPDATE with a body; before the answer too, by UPDATE or
+    /// PRACK. To be answered with `AnswerReinvite` or `RefuseReinvite`.
     Reinvited {
         /// Which dialog.
         dialog: DialogId,

@@ -7,6 +7,7 @@ use super::event::Event;
 use super::flow::Flow;
 use super::policy::RefreshMethod;
 use super::policy::SessionTimerMode;
+use super::receive::description;
 use super::request;
 use super::respond::Opening;
 use super::transact::Purpose;
@@ -58,6 +59,9 @@ impl Endpoint {
             let tag = request.headers.from().tag().unwrap_or(&[]);
             if let Some(early) = calling.early_of(tag) {
                 early.dialog.refresh_target(&request.headers);
+                if let Some(offer) = description(&request.headers, &request.body) {
+                    (early.body, early.is_moved) = (Some(offer), true);
+                }
             }
         }
         let running = usage.session;

@@ -207,6 +207,15 @@ impl Endpoint {
         }
     }
 
+    /// Has the peer offer again later what the answer to our INVITE crossed: what holds now is as that says.
+    pub(super) fn put_off_asked(&mut self, cx: &mut Context<'_>, dialog: DialogId) {
+        let Some(usage) = self.usages.get_mut(dialog.0) else { return };
+        let Some(asked) = usage.asked.take() else { return };
+        let flow = usage.flow;
+        let refusal = self.collision(Collision::Theirs);
+        self.answer(cx, (asked.transaction, dialog), refusal, (asked.request.as_ref(), flow));
+    }
+
     /// A re-INVITE, or an UPDATE with a body: the call answers.
     fn offered(&mut self, cx: &mut Context<'_>, within: Within, request: Request) {
         let fault = match check_body(&request) {

@@ -14,6 +14,7 @@ use crate::routing::outbound::tests::trunk;
 use crate::routing::outbound_attempt::Output;
 use crate::routing::table::RoutingTable;
 use crate::routing::trunk::Trunk;
+use crate::sip::endpoint::event::Body;
 use crate::sip::endpoint::event::DialogId;
 use crate::sip::endpoint::event::Token;
 use crate::sip::endpoint::flow::FlowId;
@@ -124,6 +125,37 @@ async fn a_leg_let_go_of_before_its_shard_placed_it_is_the_shards_to_hang_up() {
     assert!(events_in.try_send(placed()).is_err());
     drop(dialling);
     assert!(overheard.next().await.is_none());
+}
+
+/// A party that offers anew before it answers is answered as the call says, in its own dialog.
+#[tokio::test]
+async fn an_offer_before_the_answer_is_the_calls_to_answer() {
+    let mut around = Around::new();
+    let (shard, mut overheard) = ShardHandle::overheard();
+    let (events_in, events) = mailbox::bounded(EVENTS_MAX);
+    let stage = Stage::Calling { shard, dialog: None, events };
+    let mut dialling = dialling(&around, peer(), stage);
+    let content_type = Bytes::from_static(b"application/sdp");
+    let body = Some(Body { content_type, bytes: Bytes::from_static(b"offer") });
+    for event in [placed(), Event::Reinvited { dialog: DIALOG, body }] {
+        events_in.try_send(event).unwrap();
+        assert_eq!(dialling.next(&mut around.line).await, None);
+    }
+    let answer = LegOutput::AnswerReoffer(Bytes::from_static(b"answer"));
+    for said in [answer, LegOutput::RefuseReoffer(HangupCause::BadSdp)] {
+        around.commands.try_send(said).unwrap();
+        assert_eq!(dialling.next(&mut around.line).await, None);
+    }
+    match overheard.next().await {
+        Some(Command::AnswerReinvite { dialog: DIALOG, body }) => assert_eq!(body, "answer"),
+        other => panic!("{other:?}"),
+    }
+    let told = overheard.next().await;
+    let is_refusal = matches!(told, Some(Command::RefuseReinvite { status: 488, .. }));
+    assert!(is_refusal, "{told:?}");
+    drop(dialling);
+    let offer = LegInput::Reoffered(Some(Bytes::from_static(b"offer")));
+    assert_eq!(around.leg_news().await, [offer]);
 }
 
 /// A trunk that has no port for the media, or whose keys may not be told, is no end of the leg: the next is tried,
