@@ -518,6 +518,40 @@ fn an_offer_in_a_reliable_183_is_answered_by_its_prack() {
 }
 
 #[test]
+fn the_first_reliable_1xx_to_an_invite_without_an_offer_makes_ours_or_there_is_none() {
+    let ringing = |dialog| Command::Progress { dialog, status: 180, body: None };
+    // It takes no other: the 200 makes the offer.
+    let mut solo = Solo::new();
+    let (dialog, invite) = reliable(&mut solo, &["Require: 100rel"], "");
+    solo.command(ringing(dialog));
+    solo.advance(Duration::from_secs(60));
+    assert_eq!(solo.take_kinds().len(), 0);
+    solo.command(Command::Accept { dialog, body: SDP.into() });
+    let ok = solo.take_one();
+    assert_eq!((ok.kind(), ok.response().body), ("200".to_owned(), SDP.into()));
+    solo.receive(&invite.next("ACK", 1, &ok).body("application/sdp", SDP).text());
+    assert_eq!(kinds(&solo.take_events()), ["acknowledged with body"]);
+    // It takes others too: it hears that it rings.
+    let mut solo = Solo::new();
+    let (dialog, _) = reliable(&mut solo, &["Supported: 100rel"], "");
+    let policy = DialogPolicy { reliable: Reliable::Required, ..DialogPolicy::default() };
+    solo.command(Command::Adopt { dialog, policy });
+    solo.command(ringing(dialog));
+    let told = solo.take_one();
+    let is_reliable = told.header("RSeq").len() + told.header("Require").len() > 0;
+    assert_eq!((told.kind(), is_reliable), ("180".to_owned(), false));
+    // Once ours is made and answered there is nothing to be told but that it rings.
+    let mut solo = Solo::new();
+    let (dialog, invite) = reliable(&mut solo, &["Require: 100rel"], "");
+    solo.command(Command::Progress { dialog, status: 183, body: Some(SDP.into()) });
+    let early = solo.take_one();
+    solo.receive(&prack(&invite, &early, 2).body("application/sdp", SDP).text());
+    solo.take_sent();
+    solo.command(ringing(dialog));
+    assert_eq!(solo.take_one().header("RSeq").len(), 1);
+}
+
+#[test]
 fn a_second_offer_in_a_prack_is_answered_in_its_2xx() {
     let mut solo = Solo::new();
     let (dialog, invite) = reliable(&mut solo, &["Require: 100rel"], SDP);

@@ -53,6 +53,12 @@ impl Endpoint {
             incoming.held.progress = Some((status, body));
             return Some(());
         }
+        let lacks_offer = is_reliable && incoming.lacks_offer(body.as_ref());
+        if lacks_offer && requires(&incoming.request) {
+            // Neither way may it be said: by the 100 the peer knows that it is heard.
+            return Some(());
+        }
+        let is_reliable = is_reliable && !lacks_offer;
         incoming.rseq += u32::from(is_reliable);
         let rseq = is_reliable.then_some(incoming.rseq);
         let of = Opening {
@@ -183,12 +189,17 @@ impl Endpoint {
 
 /// Whether provisional responses to `request` are sent reliably.
 fn is_reliable(own: Reliable, request: &Request) -> bool {
-    let has = |name| request.headers.tokens(name).has(policy::RELIABLE);
+    let supports = || request.headers.tokens(HeaderName::Supported).has(policy::RELIABLE);
     match own {
         Reliable::Off => false,
-        Reliable::Supported => has(HeaderName::Require),
-        Reliable::Required => has(HeaderName::Require) || has(HeaderName::Supported),
+        Reliable::Supported => requires(request),
+        Reliable::Required => requires(request) || supports(),
     }
+}
+
+/// Whether the peer takes no others.
+fn requires(request: &Request) -> bool {
+    request.headers.tokens(HeaderName::Require).has(policy::RELIABLE)
 }
 
 impl Incoming {
@@ -196,5 +207,13 @@ impl Incoming {
     /// no PRACK yet (RFC 3262 §3).
     pub(super) fn holds_accept(&self) -> bool {
         self.reliable.as_ref().is_some_and(|wait| wait.has_body)
+    }
+
+    /// True while a reliable provisional response with this body would be the first: that has to make the offer where the
+    /// INVITE makes none (RFC 3261 §13.2.1, RFC 3262 §5).
+    fn lacks_offer(&self, body: Option<&Bytes>) -> bool {
+        let is_offered = is_described(&self.request.headers, &self.request.body);
+        let is_empty = body.is_none_or(Bytes::is_empty);
+        !is_offered && !self.is_settled && is_empty
     }
 }
