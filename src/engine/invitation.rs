@@ -192,7 +192,7 @@ fn adopt(shard: &mut Shard, invitation: &Invitation, policy: DialogPolicy, trunk
     let (dialog, flow) = (invitation.dialog, invitation.flow);
     shard.reach_by(dialog, trunk);
     if flow.transport.is_reliable() {
-        shard.reach_back(dialog, way::back(trunk, flow));
+        shard.reach_back(dialog, way::back(&shard.switch.flows, trunk, flow));
     }
     shard.pending.push_back(Command::Adopt { dialog, policy });
     shard.trust(dialog, trunk);

@@ -4,6 +4,7 @@ use crate::net::connect::Destination;
 use crate::net::connect::TlsTo;
 use crate::net::dns::Dns;
 use crate::net::dns::Named;
+use crate::net::flow::Flows;
 use crate::net::websocket::TrustRoots;
 use crate::routing::gateway::Gateway;
 use crate::routing::gateway::Lookup;
@@ -121,32 +122,54 @@ pub fn destination(path: &TrunkPath, target: &Target, listener: u16) -> Destinat
     }
 }
 
-/// Where a caller of a trunk is reached once `flow`, the connection it came by, is gone: where its host
-/// listens, which is to prove that it is one of the trunk's gateways.
+/// Where a caller of a trunk is reached once `flow`, the connection it came by, is gone: where that led, if we opened it.
 #[must_use]
-pub fn back(trunk: &Trunk, flow: Flow) -> Destination {
+pub fn back(flows: &Flows, trunk: &Trunk, flow: Flow) -> Destination {
+    let opened = flows.destination_of(flow.id);
+    let target = opened.and_then(|to| reached(trunk, &to)).unwrap_or_else(|| home(trunk, flow));
+    destination(&trunk.path, &target, flow.listener)
+}
+
+/// Who is at the other end of a connection that we opened. What a peer proved by the terms of another trunk is no proof for
+/// this one.
+fn reached(trunk: &Trunk, to: &Destination) -> Option<Target> {
+    let server_name = match &to.tls {
+        None => String::new(),
+        Some(tls) if tls.settings == trunk.path.tls => tls.server_name.clone(),
+        Some(_) => return None,
+    };
+    Some(Target { transport: to.transport, address: to.remote, server_name })
+}
+
+/// Where the host of a caller listens that opened the connection itself: it is to prove that it is one of the trunk's
+/// gateways.
+fn home(trunk: &Trunk, flow: Flow) -> Target {
     let peer = flow.remote.ip();
     let port = if flow.transport == Transport::Tls { 5061 } else { 5060 };
     let gateways = trunk.outbound.iter().flat_map(|outbound| &outbound.gateways);
     let mut hops = gateways.map(|gateway| gateway.next_hop());
     let named = hops.find(|hop| hop.transport == Some(Transport::Tls));
-    let target = Target {
+    Target {
         transport: flow.transport,
         address: SocketAddr::new(peer, port),
         // A certificate names an address without brackets.
         server_name: named
             .map_or_else(|| peer.to_string(), |hop| hop.host.trim_matches(['[', ']']).to_owned()),
-    };
-    destination(&trunk.path, &target, flow.listener)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::net::flow::FlowLimits;
+    use crate::net::flow::tests::Collector;
+    use crate::sip::endpoint::flow::FlowId;
     use crate::types::id::TenantId;
     use crate::types::id::TrunkId;
+    use crate::types::tls::TlsSettings;
     use crate::types::transport::LocalEnd;
     use std::time::Duration;
+    use tokio::net::TcpListener;
     use uuid::Uuid;
 
     #[test]
@@ -165,6 +188,39 @@ mod tests {
         let tls = secure.tls.unwrap();
         assert!(Arc::ptr_eq(&tls.settings, &path.tls) && tls.server_name == "carrier.example");
         assert_eq!(destination(&path, &target(Transport::Udp), 3).tls, None);
+    }
+
+    #[tokio::test]
+    async fn a_caller_by_a_connection_of_ours_is_reached_where_that_led_by_what_was_proven_there() {
+        let flows = Flows::new(FlowLimits::default());
+        let (ingress, _seen) = Collector::connected();
+        flows.attach(&ingress);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let mut trunk = Trunk::new(TrunkId::from_uuid(Uuid::from_u128(1)), "t", Vec::new());
+        let opened = |transport, name: &str| {
+            let target = Target { transport, address, server_name: name.to_owned() };
+            let to = destination(&TrunkPath::default(), &target, 3);
+            (flows.connect(&to).unwrap(), to)
+        };
+        let (plain, to) = opened(Transport::Tcp, "");
+        assert_eq!(back(&flows, &trunk, plain), to);
+        let (secure, to) = opened(Transport::Tls, "registrar.example");
+        assert_eq!(back(&flows, &trunk, secure), to);
+
+        let home = |trunk: &Trunk, flow: Flow| {
+            let to = back(&flows, trunk, flow);
+            (to.remote.to_string(), to.tls.map(|tls| tls.server_name))
+        };
+        let proves = Some("127.0.0.1".to_owned());
+        trunk.path.tls = Arc::new(TlsSettings { allow_wildcard: true, ..TlsSettings::default() });
+        assert_eq!(home(&trunk, secure), ("127.0.0.1:5061".to_owned(), proves), "another's proof");
+        let theirs = Flow { id: FlowId(99), ..plain };
+        assert_eq!(
+            home(&trunk, theirs),
+            ("127.0.0.1:5060".to_owned(), None),
+            "it came from a port"
+        );
     }
 
     #[test]

@@ -39,7 +39,6 @@ use crate::routing::outbound_attempt::AddressNews;
 use crate::routing::outbound_attempt::CarrierRefusal;
 use crate::routing::outbound_attempt::Input;
 use crate::routing::outbound_attempt::TryId;
-use crate::routing::trunk::TrunkPath;
 use crate::sip::endpoint::event::Command;
 use crate::sip::endpoint::event::Event;
 use crate::sip::endpoint::flow::Flow;
@@ -369,7 +368,7 @@ impl Dialling {
         let trying = self.trying.as_mut()?;
         trying.instead = None;
         let id = trying.id;
-        let destination = destination(line, &trying.target, &address);
+        let destination = trying.destination(line, &address);
         let registered = trying.registered.as_ref();
         let found = registered.map_or_else(
             || line.switch.flows.connect(&destination),
@@ -582,14 +581,6 @@ const INSTEAD_WITHIN: Duration = Duration::from_secs(2);
 
 fn local_end(target: &Target) -> LocalEnd {
     target.trunk().map_or_else(LocalEnd::default, |trunk| trunk.path.local.clone())
-}
-
-fn destination(line: &Line, target: &Target, address: &locate::Target) -> Destination {
-    let at = Some(address.address.ip());
-    let listener = line.switch.listener_for(target.trunk(), address.transport, at);
-    let none = TrunkPath::default();
-    let path = target.trunk().map_or(&none, |trunk| &trunk.path);
-    way::destination(path, address, listener)
 }
 
 #[cfg(test)]

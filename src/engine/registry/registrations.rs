@@ -71,6 +71,7 @@ impl RegisteredWay {
     #[must_use]
     pub fn target(&self) -> Target {
         let Flow { transport, remote, .. } = self.flow;
+        // Nothing is proven anew: its connection is there, and knows what was.
         Target { transport, address: remote, server_name: String::new() }
     }
 }

@@ -1,6 +1,7 @@
 //! One try: what it waits for, and what it holds.
 
 use crate::clock;
+use crate::engine::dial::Line;
 use crate::engine::dial::route::Target;
 use crate::engine::mailbox;
 use crate::engine::registry::PermitGuard;
@@ -8,8 +9,11 @@ use crate::engine::registry::RegisteredWay;
 use crate::engine::registry::SourceGuard;
 use crate::engine::registry::TrialGuard;
 use crate::engine::sip_shard::ShardHandle;
+use crate::engine::way;
+use crate::net::connect::Destination;
 use crate::net::way_back::WayBack;
 use crate::routing::outbound_attempt::TryId;
+use crate::routing::trunk::TrunkPath;
 use crate::sip::endpoint::event::DialogId;
 use crate::sip::endpoint::event::Event;
 use crate::sip::endpoint::outbound::OutboundInvite;
@@ -66,6 +70,20 @@ pub(super) enum Step {
 }
 
 impl Trying {
+    /// How `address` is reached.
+    pub(super) fn destination(&self, line: &Line, address: &locate::Target) -> Destination {
+        // As its trunk registered: what the peer proved there is the name of the registrar.
+        let flow = self.registered.as_ref().map(|registered| registered.flow.id);
+        if let Some(to) = flow.and_then(|flow| line.switch.flows.destination_of(flow)) {
+            return Destination::clone(&to);
+        }
+        let (trunk, at) = (self.target.trunk(), Some(address.address.ip()));
+        let listener = line.switch.listener_for(trunk, address.transport, at);
+        let none = TrunkPath::default();
+        let path = trunk.map_or(&none, |trunk| &trunk.path);
+        way::destination(path, address, listener)
+    }
+
     /// The next thing that happens to the try. May be dropped and called again at any time.
     async fn step(&mut self) -> Step {
         match &mut self.stage {
