@@ -294,6 +294,76 @@ fn a_route_that_asks_for_tcp_in_a_dialog_by_udp_gets_it() {
     assert_eq!(kinds(&solo.take_events()), ["ended ByeAnswered"]);
 }
 
+/// A call of ours by TCP whose answerer left itself out of the route: its stream, and the way to who is in it.
+fn left_out() -> (Solo, DialogId, String, Flow) {
+    let mut solo = Solo::over(Transport::Tcp);
+    solo.searches_by_hand = true;
+    let (dialog, ok) = answered(&mut solo, "sip:203.0.113.5:5070;transport=tcp;lr");
+    let there = Flow { remote: "203.0.113.5:5070".parse().unwrap(), ..by_tcp(9) };
+    (solo, dialog, ok, there)
+}
+
+#[test]
+fn in_a_dialog_by_tcp_requests_go_where_the_route_leads() {
+    let cases: [(&str, Asks); 3] = [
+        ("INVITE", reinvite),
+        ("INFO", info),
+        ("BYE", |dialog| Command::Hangup { dialog, cause: HangupCause::Normal }),
+    ];
+    for (method, command) in cases {
+        let (mut solo, dialog, _, there) = left_out();
+        assert_eq!(solo.take_kinds().len(), 0, "nothing goes to who is in no route");
+        let search = one_search(&mut solo);
+        assert_eq!((search.hop.host.as_str(), search.hop.port), ("203.0.113.5", Some(5070)));
+        assert_eq!((search.hop.transport, search.from), (Some(Transport::Tcp), solo.flow));
+        find(&mut solo, &search, Some(there));
+        let ack = solo.take_one();
+        assert_eq!((ack.kind().as_str(), ack.flow), ("ACK", there));
+        solo.command(command(dialog));
+        let search = one_search(&mut solo);
+        find(&mut solo, &search, Some(there));
+        let sent = solo.take_one();
+        assert_eq!((sent.kind().as_str(), sent.flow), (method, there));
+        assert_eq!(sent.header("Route"), ["<sip:203.0.113.5:5070;transport=tcp;lr>"]);
+    }
+}
+
+#[test]
+fn where_the_route_leads_to_nobody_the_stream_of_the_dialog_is_taken() {
+    // Nothing is found.
+    let (mut solo, dialog, _, _) = left_out();
+    let search = one_search(&mut solo);
+    find(&mut solo, &search, None);
+    let ack = solo.take_one();
+    assert_eq!((ack.kind().as_str(), ack.flow), ("ACK", solo.flow));
+    hangup(&mut solo, dialog);
+    let search = one_search(&mut solo);
+    find(&mut solo, &search, None);
+    assert_eq!(solo.take_one().flow, solo.flow);
+
+    // Nobody takes the connection.
+    let (mut solo, dialog, ok, there) = left_out();
+    let search = one_search(&mut solo);
+    find(&mut solo, &search, Some(there));
+    assert_eq!(solo.take_one().flow, there);
+    solo.input(Input::FlowClosed(there.id));
+    solo.receive(&ok);
+    let again: Vec<_> = solo.take_sent().iter().map(|sent| (sent.kind(), sent.flow)).collect();
+    assert_eq!(again, [("ACK".to_owned(), there), ("ACK".to_owned(), solo.flow)]);
+    hangup(&mut solo, dialog);
+    let search = one_search(&mut solo);
+    find(&mut solo, &search, Some(there));
+    assert_eq!(solo.take_one().flow, there);
+    solo.input(Input::FlowClosed(there.id));
+    let bye = solo.take_one();
+    assert_eq!((bye.kind().as_str(), bye.flow), ("BYE", solo.flow));
+    // That one closes as well, and takes the request with it.
+    solo.input(Input::FlowClosed(solo.flow.id));
+    assert_eq!(kinds(&solo.take_events()), ["ended PeerTimeout"]);
+    solo.advance(Duration::from_secs(65));
+    solo.assert_empty();
+}
+
 /// The way to a next hop with a name is not found, and nobody hears what goes another way.
 fn find_nothing(solo: &mut Solo) {
     for search in std::mem::take(&mut solo.searches) {

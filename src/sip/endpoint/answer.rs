@@ -140,6 +140,10 @@ impl Endpoint {
         if acked.is_sent {
             cx.count(Counter::RetransmissionSent);
             cx.transmit(acked.flow, acked.bytes.clone());
+            // It did not arrive: the other way may be the one that works.
+            if let Some((flow, bytes)) = acked.instead.as_deref() {
+                cx.transmit(*flow, bytes.clone());
+            }
         }
         true
     }

@@ -300,7 +300,7 @@ impl Endpoint {
         request::credentials(&mut writer, &unacknowledged.credentials);
         let bytes = request::finish(writer, body);
         let tag = held.remote_tag().clone();
-        let acked = Acked { tag, flow: way.flow, bytes, is_sent: true };
+        let acked = Acked { tag, flow: way.flow, bytes, instead: None, is_sent: true };
         self.send_ack(cx, (Some(dialog), unacknowledged.transaction), (way, acked));
         Some(())
     }

@@ -59,7 +59,7 @@ impl Endpoint {
             .copy(invite.headers.table(), HeaderName::Authorization)
             .copy(invite.headers.table(), HeaderName::ProxyAuthorization);
         let (tag, bytes) = (peer.remote_tag().clone(), writer.finish());
-        let acked = Acked { tag, flow: way.flow, bytes, is_sent: true };
+        let acked = Acked { tag, flow: way.flow, bytes, instead: None, is_sent: true };
         self.send_ack(cx, (Some(dialog), id), (way, acked));
         self.part(cx, dialog, (peer, flow), (kept, cause));
     }

@@ -11,6 +11,7 @@ use super::policy::RefresherChoice;
 use super::policy::Reliable;
 use super::policy::SessionTimerMode;
 use super::policy::SessionTimerPolicy;
+use super::told::is_local;
 use super::told::is_reachable;
 use super::ways::Way;
 use crate::sip::dialog::Dialog;
@@ -358,14 +359,14 @@ pub(super) fn reason_of(cause: HangupCause) -> String {
 
 /// The way of a request whose next hop is `uri`, in a dialog that came by `flow`.
 ///
-/// A stream that is there is used. Else the packet goes to the address in the URI; to the peer's
-/// source address where it cannot be reached from here because it is private and the peer is not, which is
+/// A stream that is there is used, unless the URI leads elsewhere. Else the packet goes to the address in the URI; to the
+/// peer's source address where it cannot be reached from here because it is private and the peer is not, which is
 /// what NAT leaves in a Contact. A name is looked up, and a URI with an address that asks for TCP or TLS
 /// gets it (RFC 3261 §8.1.2, RFC 3263).
 pub(super) fn toward(flow: Flow, uri: &Uri) -> Way {
     let is_stream = flow.transport.is_reliable();
     if is_stream && flow.id.is_socket() {
-        return flow.into();
+        return Way { flow, hop: elsewhere(flow, uri) };
     }
     let asked = uri.transport();
     let peer = flow.remote.ip();
@@ -396,6 +397,19 @@ pub(super) fn toward(flow: Flow, uri: &Uri) -> Way {
         None if written.is_none() => Way { flow, hop: NextHop::of_uri(uri).ok() },
         None => flow.into(),
     }
+}
+
+/// The next hop of a dialog that came by the stream `flow`, where that is another host, which says that it listens for TCP:
+/// the one that the stream leads to left itself out of the route, and need not pass on what goes by it (RFC 3261 §12.2.1.1).
+///
+/// Behind NAT, a host is often not where its URI says: a private address, of the peer or in the URI, leaves the stream as it
+/// is. So does TLS: what the stream's peer has proven is not proven of another.
+fn elsewhere(flow: Flow, uri: &Uri) -> Option<NextHop> {
+    let peer = flow.remote.ip();
+    let ip = uri.address().filter(|ip| *ip != peer && is_reachable(*ip, peer))?;
+    let is_public = !is_local(ip) && !is_local(peer);
+    let is_tcp = flow.transport == Transport::Tcp && uri.transport() == Some(Transport::Tcp);
+    if is_public && is_tcp { NextHop::of_uri(uri).ok() } else { None }
 }
 
 #[cfg(test)]
@@ -445,6 +459,34 @@ mod tests {
         let lost = Flow { id: FlowId::ANY, ..stream };
         check(lost, "sip:203.0.113.9;transport=tcp;lr", "203.0.113.9:5060");
         check(lost, "sip:sbc.example.com", "198.51.100.7:5060");
+    }
+
+    #[test]
+    fn a_stream_is_left_for_another_public_host_that_listens_for_tcp_and_for_nobody_else() {
+        let stream = flow(7, Transport::Tcp, "198.51.100.7:40001");
+        let elsewhere = "sip:203.0.113.9:5070;transport=tcp;lr";
+        let found = hop(stream, elsewhere).unwrap();
+        assert_eq!((found.host.as_str(), found.port), ("203.0.113.9", Some(5070)));
+        assert_eq!(found.transport, Some(Transport::Tcp));
+        check(stream, elsewhere, "198.51.100.7:40001");
+        for uri in [
+            "sip:203.0.113.9;lr",
+            "sip:203.0.113.9;transport=udp;lr",
+            "sip:203.0.113.9;transport=tls;lr",
+            "sips:203.0.113.9;transport=tcp;lr",
+            "sip:198.51.100.7:5060;transport=tcp;lr",
+            "sip:10.0.0.9;transport=tcp;lr",
+            "sip:0.0.0.0;transport=tcp",
+            "sip:[2001:db8::1];transport=tcp",
+            "sip:sbc.example;transport=tcp;lr",
+        ] {
+            assert_eq!(hop(stream, uri), None, "{uri}");
+        }
+        let secure = flow(7, Transport::Tls, "198.51.100.7:5061");
+        assert_eq!(hop(secure, elsewhere), None, "it proves who it is");
+        assert_eq!(hop(secure, "sips:203.0.113.9;lr"), None);
+        let behind = flow(7, Transport::Tcp, "10.0.0.9:40001");
+        assert_eq!(hop(behind, elsewhere), None, "by its address outside");
     }
 
     #[test]

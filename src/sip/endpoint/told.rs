@@ -94,7 +94,7 @@ pub(super) const fn is_reachable(found: IpAddr, peer: IpAddr) -> bool {
 }
 
 /// True for addresses that mean something else elsewhere.
-const fn is_local(ip: IpAddr) -> bool {
+pub(super) const fn is_local(ip: IpAddr) -> bool {
     match ip {
         IpAddr::V4(ip) => {
             let [a, b, ..] = ip.octets();

@@ -52,7 +52,7 @@ pub(super) struct Transaction {
     pub(super) given_up_for: Option<HangupCause>,
     /// The request of a client, the last response of a server.
     pub(super) last: Bytes,
-    /// The same request by datagram, should the connection it goes by not open.
+    /// The same request by the way of its dialog, should the connection it goes by instead not open.
     pub(super) instead: Option<Box<(Flow, Bytes)>>,
     /// The ACK to a refusal of our INVITE.
     ack: Bytes,
@@ -113,6 +113,8 @@ pub(super) struct Acked {
     pub(super) tag: Bytes,
     pub(super) flow: Flow,
     pub(super) bytes: Bytes,
+    /// The same by the way of its dialog, where it goes by a connection instead, which may not open.
+    pub(super) instead: Option<Box<(Flow, Bytes)>>,
     /// False while it waits for where it shall go.
     pub(super) is_sent: bool,
 }
@@ -128,6 +130,16 @@ impl MergeKey {
         let tag = headers.from().tag().unwrap_or(&[]);
         let number = headers.cseq().number.to_be_bytes();
         Self([headers.call_id(), b"\n", tag, b"\n", &number].concat().into())
+    }
+}
+
+impl Acked {
+    /// The same, sent by another flow.
+    pub(super) fn led(self, flow: Flow) -> Self {
+        let bytes = write::rewritten(&self.bytes, flow.transport, false);
+        let is_other = flow.transport.is_reliable() && flow != self.flow;
+        let instead = is_other.then(|| Box::new((self.flow, self.bytes)));
+        Self { tag: self.tag, flow, bytes, instead, is_sent: true }
     }
 }
 
@@ -307,7 +319,8 @@ impl Endpoint {
         let old = std::mem::replace(&mut transaction.flow, flow);
         let bytes = write::rewritten(&transaction.last, flow.transport, false);
         let before = std::mem::replace(&mut transaction.last, bytes);
-        transaction.instead = flow.transport.is_reliable().then(|| Box::new((old, before)));
+        let is_other = flow.transport.is_reliable() && flow != old;
+        transaction.instead = is_other.then(|| Box::new((old, before)));
         self.release(old, Dependent::Transaction(id));
         self.depend(flow, Dependent::Transaction(id));
     }
@@ -320,7 +333,7 @@ impl Endpoint {
         self.depend(flow, Dependent::Transaction(id));
     }
 
-    /// Sends a request by datagram whose connection could not be opened (RFC 3261 §18.1.1); false where it
+    /// Sends a request by the way of its dialog whose connection could not be opened (RFC 3261 §18.1.1); false where it
     /// has no other way.
     fn start_instead(&mut self, cx: &mut Context<'_>, id: u64) -> bool {
         let Some(transaction) = self.transactions.get_mut(id) else { return false };
@@ -332,7 +345,9 @@ impl Endpoint {
             Machine::InviteServer { .. } | Machine::Server { .. } => false,
         };
         let Some(instead) = transaction.instead.take().filter(|_| is_unheard) else { return false };
-        (transaction.flow, transaction.last) = *instead;
+        let (flow, bytes) = *instead;
+        transaction.last = bytes;
+        self.bind_client(id, flow);
         self.start_client(cx, id);
         true
     }

@@ -119,7 +119,10 @@ impl Endpoint {
     ) -> Routed {
         let Way { flow, hop } = way;
         if flow.transport.is_reliable() {
-            return Routed::Now(flow, bytes);
+            return match hop {
+                Some(hop) => Routed::Later(hop, flow, bytes),
+                None => Routed::Now(flow, bytes),
+            };
         }
         let by_stream = |hop: &NextHop| hop.transport.is_some_and(Transport::is_reliable);
         if let Some(hop) = hop.as_ref().filter(|hop| by_stream(hop)) {
@@ -256,12 +259,10 @@ impl Endpoint {
                 self.start_client(cx, id);
             }
             Waiting::Ack(transaction, acked) => {
-                let flow = found.unwrap_or(acked.flow);
-                let bytes = match found {
-                    Some(flow) => write::rewritten(&acked.bytes, flow.transport, false),
-                    None => acked.bytes,
+                let acked = match found {
+                    Some(flow) => acked.led(flow),
+                    None => Acked { is_sent: true, ..acked },
                 };
-                let acked = Acked { flow, bytes, is_sent: true, ..acked };
                 cx.transmit(acked.flow, acked.bytes.clone());
                 self.keep_ack(transaction, acked);
             }
