@@ -38,7 +38,7 @@ impl Trying {
     /// What its dialog must do for the call, and the shard that has it.
     fn order(&self, output: LegOutput) -> Option<(ShardHandle, Command)> {
         let Stage::Calling { shard, dialog: Some(dialog), .. } = &self.stage else { return None };
-        let command = carry::command_of(*dialog, output, &self.target.peer_host())?;
+        let command = carry::command_of(*dialog, output, &|to| self.target.number_uri(to))?;
         Some((shard.clone(), command))
     }
 }
