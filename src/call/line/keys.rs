@@ -79,6 +79,12 @@ impl SignalledKeys {
         Some(digit)
     }
 
+    /// What waits, where nothing else will be told of it.
+    pub(super) fn take_all(&mut self) -> SmallVec<[char; 2]> {
+        self.until = None;
+        std::mem::take(&mut self.waiting)
+    }
+
     /// Nobody is there for what waits.
     pub(super) fn forget(&mut self) {
         self.waiting.clear();

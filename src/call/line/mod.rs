@@ -383,6 +383,7 @@ impl Line {
             }
             Stage::Answered(_) => {
                 self.say(LegOutput::HangUp(cause), out);
+                self.note_last_keys(out);
                 self.note_end(cause, Party::Switch, out);
             }
             Stage::Idle | Stage::Preparing(_) | Stage::Gone => (),
@@ -475,6 +476,14 @@ impl Line {
     pub(super) fn keys_due_at(&self) -> Option<Moment> {
         let aside = self.aside.as_ref().filter(|_| self.is_answered())?;
         aside.keys.until()
+    }
+
+    /// Has the record name the keys that still wait where the peer is gone: they change nothing any more.
+    fn note_last_keys(&mut self, out: &mut Vec<Output>) {
+        let Some(aside) = &mut self.aside else { return };
+        for digit in aside.keys.take_all() {
+            self.note_key(digit, out);
+        }
     }
 
     /// The next key that signalling told and the media did not in time. To be asked until there is none.

@@ -302,6 +302,7 @@ impl Line {
 
     fn ended(&mut self, cause: HangupCause, by: Party, out: &mut Vec<Output>) -> LineNews {
         self.stage = Stage::Gone;
+        self.note_last_keys(out);
         self.note_end(cause, by, out);
         LineNews::Ended { cause, by }
     }

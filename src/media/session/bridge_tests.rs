@@ -458,6 +458,29 @@ fn what_an_agent_says_while_its_caller_hears_ringing_is_kept_for_the_answer() {
 }
 
 #[test]
+fn an_agent_that_is_waited_for_is_given_what_its_caller_says_and_nobody_else_is() {
+    let form = RingbackForm::of_country("US");
+    for (waiting, is_heard) in [
+        (Waiting::Connecting(form), true),
+        (Waiting::Starting(form), true),
+        (Waiting::Quiet, true),
+        (Waiting::Ringback(form), false),
+        (Waiting::Noise, false),
+    ] {
+        let mut legs = Legs::new(Codec::Pcmu, Codec::Pcmu);
+        legs.one.session.bridge(Bridged::new(BridgeEnd::nowhere(waiting)));
+        let mut talker = Talker::new(PEER, 7);
+        legs.say(&mut talker, 0, &[[LOUD; 160]; 20]);
+        assert_eq!(legs.one.loud_frames(), if is_heard { 20 } else { 0 }, "{waiting:?}");
+        let bytes = talker.event(5, 800, true);
+        legs.one.receive(&talker, &bytes);
+        legs.tick();
+        let is_told = legs.one.heard.iter().any(|event| matches!(event, LinkEvent::Digit(_)));
+        assert_eq!(is_told, is_heard, "{waiting:?}");
+    }
+}
+
+#[test]
 fn an_agent_that_is_there_in_a_moment_is_not_heard_to_ring() {
     let mut legs = Legs::new(Codec::Pcmu, Codec::Pcmu);
     let form = RingbackForm::of_country("US");

@@ -49,7 +49,8 @@ impl Bridged {
         Box::new(Self { end, relay, untold, lost: 0, ringing })
     }
 
-    const fn agent_waits(&self) -> bool {
+    /// Whether the peer waits for its agent, which is not there, or not any more: nobody else has it.
+    pub(super) const fn agent_waits(&self) -> bool {
         match self.end.waiting() {
             Waiting::Connecting(_) | Waiting::Starting(_) | Waiting::Quiet => true,
             Waiting::Noise | Waiting::Ringback(_) => false,
@@ -103,6 +104,12 @@ impl MediaSession {
             dtmf_turn::take_over(&mut self.digits_out, bridged.relay());
         }
         self.bridged.take()
+    }
+
+    /// Whether the peer talks with somebody behind a bridge, or waits for one, and not with its agent or until that is there:
+    /// what it says while that connects is kept for it.
+    pub(super) fn is_bridged(&self) -> bool {
+        self.bridged.as_ref().is_some_and(|bridged| !bridged.agent_waits())
     }
 
     /// The next 20 ms for the peer, from whom it talks with.

@@ -43,7 +43,7 @@ impl<'a> Ear<'a> {
             DtmfEvent::Started(digit) => {
                 self.counters.digits = self.counters.digits.saturating_add(1);
                 self.out.event(MediaEvent::Pressed);
-                if self.bridged.is_none() {
+                if self.bridged.as_ref().is_none_or(|bridged| bridged.agent_waits()) {
                     self.playout.caller_is_heard();
                     self.playout.end().push_digit(digit);
                 }

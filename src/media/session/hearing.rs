@@ -66,10 +66,10 @@ impl MediaSession {
         let (frame, original) = self.heard_at(now, 0, out);
         if self.has_guests() {
             // Who is bridged hears the tone of a key with guests as without: it is told of none.
-            let heard = original.filter(|_| !self.hides_key || self.bridged.is_some());
+            let heard = original.filter(|_| !self.hides_key || self.is_bridged());
             let looks_back = self.look_back.as_ref().is_some_and(|it| it.hides());
             let keeps = self.rules.keys_private && (self.hides_key || looks_back);
-            let later = self.rules.keys_private && self.bridged.is_some();
+            let later = self.rules.keys_private && self.is_bridged();
             if let Some(guests) = &mut self.guests {
                 guests.keep_key(keeps);
                 guests.hear_later(later);
@@ -105,7 +105,7 @@ impl MediaSession {
         self.hides_key = kept.hidden;
         self.tape_heard(kept, ticks);
         // Whom the peer is bridged with hears its keys, and nothing has to wait for that: who listens beside it does.
-        let at_once = self.bridged.is_some();
+        let at_once = self.is_bridged();
         if at_once
             && self.rules.keys_private
             && let Some(guests) = &mut self.guests
@@ -119,7 +119,7 @@ impl MediaSession {
 
     /// Gives the agent what was heard, as far as it is for it, and returns that.
     pub(super) fn give_heard(&mut self, frame: Encoded, original: Option<&Sound>) -> Encoded {
-        if self.steered.inward || self.hides_key || self.bridged.is_some() {
+        if self.steered.inward || self.hides_key || self.is_bridged() {
             // The tone of a key may leak into the audio beside its event.
             self.give((Law::Mu, &SILENCE), None);
             return SILENCE;
@@ -176,7 +176,7 @@ impl MediaSession {
     /// Gives whom the peer talks with the peer and the guests that speak to it; returns the peer alone.
     fn hear_with_guests(&mut self, heard: Option<Sound>, ulaw: Encoded) -> Encoded {
         let mixed = self.with_guests_inward(heard);
-        if self.bridged.is_some() {
+        if self.is_bridged() {
             self.pass_on(mixed.as_ref(), &ulaw);
             self.give((Law::Mu, &SILENCE), None);
             return SILENCE;
