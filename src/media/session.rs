@@ -531,6 +531,8 @@ fn random_name(random: &mut Random) -> [u8; 16] {
 #[cfg(test)]
 mod bridge_tests;
 #[cfg(test)]
+mod earlier_tests;
+#[cfg(test)]
 mod guests_tests;
 #[cfg(test)]
 mod hearing_tests;

@@ -27,6 +27,9 @@ const LEFT: Duration = Duration::from_secs(1);
 /// How long it is heard there: long enough to be learned after [`LEFT`] without a gap, where it stays after all.
 const LEFT_HEARD: Duration = Duration::from_millis(1_250);
 
+/// As many packets of it are heard there: one each 10 ms. What floods us from there must not hide where the peer is now.
+const LEFT_PACKETS: u8 = 125;
+
 /// Silence of the locked source after which a listed one may take over.
 const SILENCE: Duration = Duration::from_secs(3);
 
@@ -42,6 +45,8 @@ pub struct SourceLock {
     candidates: [Option<Candidate>; CANDIDATES],
     /// Counts those there were.
     next_candidate: u8,
+    /// Packets from where the peer was, since it signalled another address.
+    left_packets: u8,
     learning_until: Moment,
     /// Between the two a source that was learned may turn out to have moved, once.
     moving_from: Moment,
@@ -80,6 +85,7 @@ impl SourceLock {
             symmetric: true,
             candidates: [None; CANDIDATES],
             next_candidate: 0,
+            left_packets: 0,
             learning_until: Moment::START,
             moving_from: Moment::START,
             moving_until: Moment::START,
@@ -97,6 +103,7 @@ impl SourceLock {
         self.moving_until = Moment::START;
         if address != self.signalled {
             self.signalled = address;
+            self.left_packets = 0;
             self.known = match self.known {
                 _ if address.is_none() => Known::Nowhere,
                 Known::Locked(source, _) => Known::Left(source, now),
@@ -170,7 +177,9 @@ impl SourceLock {
             self.lock(now, source);
             return true;
         }
-        self.hears_left(now, source)
+        let is_heard = self.hears_left(now, source);
+        self.left_packets += u8::from(is_heard);
+        is_heard
     }
 
     fn lock(&mut self, now: Moment, source: SocketAddr) {
@@ -196,7 +205,9 @@ impl SourceLock {
     /// Whether a source is where the peer was until a moment ago, and may not yet know that we know.
     fn hears_left(&self, now: Moment, source: SocketAddr) -> bool {
         matches!(self.known, Known::Left(left, since)
-            if left == source && now.since(since) < LEFT_HEARD)
+            if left == source
+                && now.since(since) < LEFT_HEARD
+                && self.left_packets < LEFT_PACKETS)
     }
 
     fn may_learn(&self, now: Moment, source: SocketAddr, allowed: &[IpNet]) -> bool {
@@ -300,6 +311,18 @@ mod tests {
         assert_eq!(scene.lock.destination(), Some(at("192.0.2.1:4000")));
         assert_eq!(scene.send("198.51.100.1:9", 10), 0);
         assert_eq!(scene.lock.changes(), 1);
+    }
+
+    #[test]
+    fn a_flood_from_where_the_peer_was_is_not_heard_for_long() {
+        let mut scene = Scene::new(&[]);
+        assert_eq!(scene.send("192.0.2.1:4000", 10), 10);
+        let now = Moment::from_millis(scene.now_ms);
+        scene.lock.signal(now, Some(at("192.0.2.1:5000")), true);
+        let mut left = |sequence| scene.lock.judge(now, at("192.0.2.1:4000"), (7, sequence), &[]);
+        let heard = (10..1_000).filter(|sequence| left(*sequence)).count();
+        assert_eq!(heard, usize::from(LEFT_PACKETS));
+        assert_eq!(scene.send("192.0.2.1:5000", 10), 10);
     }
 
     #[test]

@@ -261,6 +261,16 @@ impl State {
 }
 
 impl Flows {
+    /// How a connection that we opened got to its peer: where that listens, and what it had to prove. `None` for one
+    /// that a peer opened, and for one that is gone.
+    #[must_use]
+    pub fn destination_of(&self, id: FlowId) -> Option<Arc<Destination>> {
+        match &self.read().streams.get(&id)?.side {
+            Side::Ours(to, _) => Some(Arc::clone(to)),
+            Side::Peer => None,
+        }
+    }
+
     /// The way to `to`: the one there is, or a new one. Nothing waits: a connection is opened behind
     /// the flow, messages sent meanwhile are queued, and if it fails [`flow_closed`](crate::net::flow::Ingress::flow_closed) is
     /// called and [`Flows::why_closed`] knows why.

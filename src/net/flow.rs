@@ -342,16 +342,6 @@ impl Flows {
         state.streams.get(&id).is_some_and(|stream| matches!(stream.side, Side::Ours(..)))
     }
 
-    /// How a connection that we opened got to its peer: where that listens, and what it had to prove. `None` for one
-    /// that a peer opened, and for one that is gone.
-    #[must_use]
-    pub fn destination_of(&self, id: FlowId) -> Option<Arc<Destination>> {
-        match &self.read().streams.get(&id)?.side {
-            Side::Ours(to, _) => Some(Arc::clone(to)),
-            Side::Peer => None,
-        }
-    }
-
     /// Closes a connection; its queue is not written out.
     pub fn close(&self, id: FlowId) {
         if let Some(stream) = self.read().streams.get(&id) {

@@ -471,7 +471,8 @@ fn an_agent_that_is_waited_for_is_given_what_its_caller_says_and_nobody_else_is(
         legs.one.session.bridge(Bridged::new(BridgeEnd::nowhere(waiting)));
         let mut talker = Talker::new(PEER, 7);
         legs.say(&mut talker, 0, &[[LOUD; 160]; 20]);
-        assert_eq!(legs.one.loud_frames(), if is_heard { 20 } else { 0 }, "{waiting:?}");
+        let loud = legs.one.loud_frames();
+        assert!(if is_heard { loud >= 20 } else { loud == 0 }, "{waiting:?}: {loud}");
         let bytes = talker.event(5, 800, true);
         legs.one.receive(&talker, &bytes);
         legs.tick();

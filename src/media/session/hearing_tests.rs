@@ -18,7 +18,6 @@ use crate::media::listener::Listener;
 use crate::sdp::Direction;
 use crate::types::barge_in::BargeIn;
 use crate::types::barge_in::BargeInMode;
-use crate::types::codec::PayloadType;
 use crate::types::limit::TURNS_TOLD_MAX;
 use crate::types::limit::UNDERRUNS_TOLD_MAX;
 use crate::types::talk::Talk;
@@ -33,7 +32,7 @@ fn encoded(linear: &Pcm) -> Encoded {
 }
 
 /// The frames the agent was given.
-fn heard(scene: &Scene) -> Vec<Pcm> {
+pub(super) fn heard(scene: &Scene) -> Vec<Pcm> {
     let frames = scene.heard.iter().filter_map(|event| match event {
         LinkEvent::Audio(frame) => Some(frame),
         _ => None,
@@ -46,7 +45,7 @@ fn heard(scene: &Scene) -> Vec<Pcm> {
     frames.map(|frame| decode(&frame[..])).collect()
 }
 
-fn rms(frame: &[i16]) -> f64 {
+pub(super) fn rms(frame: &[i16]) -> f64 {
     let sum: f64 = frame.iter().map(|sample| f64::from(*sample).powi(2)).sum();
     (sum / frame.len() as f64).sqrt()
 }
@@ -157,101 +156,6 @@ fn keys_in_the_audio_are_heard_and_muted_where_no_events_were_agreed_on() {
         if keys_private {
             assert!(heard(&scene).iter().all(|frame| rms(&frame[..]) < 1.0), "nothing of it");
         }
-    }
-}
-
-fn a_law() -> MediaPlan {
-    MediaPlan {
-        codec: Codec::Pcma,
-        send_payload_type: Codec::Pcma.payload_type(),
-        receive_payload_type: Codec::Pcma.payload_type(),
-        ..plan()
-    }
-}
-
-/// The peer takes up another codec, so many ticks `late`.
-fn change(late: usize) {
-    let mut scene = Scene::new(plan());
-    let (mut talker, mut tone) = (Talker::new(PEER, 7), Tone::new(400, 8_000));
-    for tick in 0..60 {
-        let (codec, kind) = if tick < 30 + late { (Codec::Pcmu, 0) } else { (Codec::Pcma, 8) };
-        if tick == 30 {
-            scene.session.update(scene.now, &a_law(), &mut scene.out);
-        }
-        let mut payload = [0; FRAME_SAMPLES];
-        g711::encode(codec.law().unwrap(), &tone.frame(), &mut payload);
-        let bytes = talker.packet(kind, &payload);
-        talker.timestamp = talker.timestamp.wrapping_add(160);
-        scene.receive(&talker, &bytes);
-        scene.tick();
-    }
-    let statistics = scene.session.statistics();
-    assert_eq!((statistics.concealed, statistics.unexpected, statistics.lost_in), (0, 0, 0));
-    for (tick, frame) in heard(&scene).iter().enumerate().skip(5) {
-        assert!(share_at(frame, 400) > 0.98 && rms(frame) > 5_000.0, "{tick}: {}", rms(frame));
-    }
-}
-
-#[test]
-fn another_codec_is_taken_up_without_a_gap_also_by_a_peer_that_is_told_later() {
-    for late in [0, 1, 10, 25] {
-        change(late);
-    }
-}
-
-#[test]
-fn the_codec_before_is_heard_for_a_time_and_in_the_same_stream_alone() {
-    let mut scene = Scene::new(plan());
-    let mut talker = Talker::new(PEER, 7);
-    scene.talk(&mut talker, 50);
-    scene.session.update(scene.now, &a_law(), &mut scene.out);
-    scene.talk(&mut talker, 100);
-    // A refresh changes nothing of it.
-    scene.session.update(scene.now, &a_law(), &mut scene.out);
-    scene.talk(&mut talker, 150);
-    assert_eq!(scene.session.statistics().unexpected, 0);
-    scene.talk(&mut talker, 50);
-    assert_eq!(scene.session.statistics().unexpected, 50, "5 s are over");
-    for (ssrc, unexpected) in [(7, 11), (8, 60)] {
-        let mut scene = Scene::new(plan());
-        let mut talker = Talker::new(PEER, 7);
-        scene.talk(&mut talker, 50);
-        scene.session.update(scene.now, &a_law(), &mut scene.out);
-        let bytes = talker.packet(8, &[super::tests::LOUD; 160]);
-        talker.timestamp = talker.timestamp.wrapping_add(160);
-        scene.receive(&talker, &bytes);
-        scene.tick();
-        talker.ssrc = ssrc;
-        scene.talk(&mut talker, 60);
-        assert_eq!(scene.session.statistics().unexpected, unexpected, "it knows of the new one");
-    }
-}
-
-#[test]
-fn keys_under_the_number_before_are_heard_and_last_as_long() {
-    let number = PayloadType::new(110);
-    let (before, clock) = (Codec::Opus, 48_000);
-    let opus = MediaPlan {
-        codec: before,
-        send_payload_type: before.payload_type(),
-        receive_payload_type: before.payload_type(),
-        dtmf_receive: number,
-        dtmf_clock: clock,
-        ..plan()
-    };
-    for (kind, clock) in [(110, clock), (101, 8_000)] {
-        let mut scene = Scene::new(opus.clone());
-        scene.session.update(scene.now, &plan(), &mut scene.out);
-        let mut talker = Talker::new(PEER, 7);
-        for tick in 1..=6_u8 {
-            let [high, low] = (u16::from(tick) * (clock / 50) as u16).to_be_bytes();
-            let bytes = talker.packet(kind, &[5, u8::from(tick == 6) << 7 | 10, high, low]);
-            scene.receive(&talker, &bytes);
-            scene.tick();
-        }
-        let keys = scene
-            .count(|event| matches!(event, MediaEvent::Digit { digit: '5', duration_ms: 120 }));
-        assert_eq!((keys, scene.session.statistics().digits), (1, 1), "{kind}");
     }
 }
 
