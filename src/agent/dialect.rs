@@ -93,6 +93,9 @@ pub enum News<'a> {
     Cleared(u64),
     /// The caller speaks over the agent, of whose utterance so many ms were played.
     BargeIn(u64),
+    /// Nobody hears the agent, whose caller is on hold or talks with somebody else: what it says now is dropped. So many ms of
+    /// it were played before.
+    Unheard(u64),
     /// The queue is another and empty: of what was in the one before nothing more is played.
     Relinked,
     /// So many ms wait to be played.

@@ -142,6 +142,7 @@ fn other(byte: u8) -> Input<'static> {
         b'o' => Input::Connected,
         b'n' => Input::Relinked,
         b'i' => Input::BargeIn(40),
+        b'u' => Input::Unheard(40),
         b'y' => Input::Answered(Ok(())),
         b'k' => Input::Cleared(800),
         b'd' => Input::Drained,

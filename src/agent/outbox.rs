@@ -24,6 +24,8 @@ pub(crate) enum Waiting {
     Mark(String),
     /// The caller speaks over the agent, of whose utterance it heard so many ms.
     BargeIn(u64),
+    /// Nobody hears the agent, of whose utterance so many ms were heard.
+    Unheard(u64),
     /// What was written already: the answer to something the agent asked.
     Message(Message),
 }
@@ -39,6 +41,7 @@ impl Waiting {
             News::Digit(digit) => Some(Self::Digit(digit)),
             News::Mark(name) => Some(Self::Mark(name.to_owned())),
             News::BargeIn(heard_ms) => Some(Self::BargeIn(heard_ms)),
+            News::Unheard(heard_ms) => Some(Self::Unheard(heard_ms)),
             News::Cleared(_)
             | News::Relinked
             | News::Level(_)
@@ -110,7 +113,11 @@ impl Outbox {
                 self.frames.push_back(waiting);
             }
             Waiting::SkippedFrames(frames) => self.skipped += frames,
-            Waiting::Digit(_) | Waiting::Mark(_) | Waiting::BargeIn(_) | Waiting::Message(_) => {
+            Waiting::Digit(_)
+            | Waiting::Mark(_)
+            | Waiting::BargeIn(_)
+            | Waiting::Unheard(_)
+            | Waiting::Message(_) => {
                 if self.events.len() >= AGENT_OUTBOX_EVENTS_MAX {
                     self.events.pop_front();
                     self.events_dropped += 1;

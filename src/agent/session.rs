@@ -94,6 +94,8 @@ pub enum Input<'a> {
     Cleared(u64),
     /// The caller speaks over the agent, of whose utterance so many ms were played.
     BargeIn(u64),
+    /// Nobody hears the agent: what it says now is dropped, of which so many ms were played before.
+    Unheard(u64),
     /// The caller stopped speaking, and nothing of the agent is played or waits to be; false: it does not wait for the
     /// agent any more.
     CallerWaits(bool),
@@ -412,6 +414,7 @@ impl BuiltInState {
             | Input::PlayoutRoom
             | Input::Cleared(_)
             | Input::BargeIn(_)
+            | Input::Unheard(_)
             | Input::CallerWaits(_)
             | Input::Relinked
             | Input::Level(_)

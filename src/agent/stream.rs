@@ -220,6 +220,7 @@ impl AgentStream {
             | Input::MarkPlayed(_)
             | Input::Cleared(_)
             | Input::BargeIn(_)
+            | Input::Unheard(_)
             | Input::CallerWaits(_)
             | Input::Relinked
             | Input::Level(_)
@@ -273,6 +274,7 @@ impl AgentStream {
             | Input::MarkPlayed(_)
             | Input::Cleared(_)
             | Input::BargeIn(_)
+            | Input::Unheard(_)
             | Input::CallerWaits(_)
             | Input::Relinked
             | Input::Level(_)
@@ -322,6 +324,7 @@ impl AgentStream {
             | Input::MarkPlayed(_)
             | Input::Cleared(_)
             | Input::BargeIn(_)
+            | Input::Unheard(_)
             | Input::CallerWaits(_)
             | Input::Relinked
             | Input::Level(_)
@@ -362,6 +365,7 @@ impl AgentStream {
             | Input::MarkPlayed(_)
             | Input::Cleared(_)
             | Input::BargeIn(_)
+            | Input::Unheard(_)
             | Input::CallerWaits(_)
             | Input::Relinked
             | Input::Level(_)
@@ -387,6 +391,7 @@ impl AgentStream {
             Input::MarkPlayed(id) => self.mark_played(id, out),
             Input::Relinked => return self.relinked(now, out),
             Input::BargeIn(heard_ms) => return self.inform(now, News::BargeIn(heard_ms), out),
+            Input::Unheard(heard_ms) => return self.inform(now, News::Unheard(heard_ms), out),
             Input::CallerWaits(waits) => self.caller_waits(now, waits),
             Input::Pong => self.liveness.pong_due = None,
             Input::SendBlocked => self.outbox.block(),
@@ -459,6 +464,7 @@ impl AgentStream {
             | Input::MarkPlayed(_)
             | Input::Cleared(_)
             | Input::BargeIn(_)
+            | Input::Unheard(_)
             | Input::CallerWaits(_)
             | Input::Level(_)
             | Input::Answered(_) => State::Draining { until },
@@ -513,6 +519,7 @@ impl AgentStream {
             | Input::MarkPlayed(_)
             | Input::Cleared(_)
             | Input::BargeIn(_)
+            | Input::Unheard(_)
             | Input::CallerWaits(_)
             | Input::Relinked
             | Input::Level(_)

@@ -178,6 +178,8 @@ struct Shared {
     closed: AtomicBool,
     /// The agent asks that nothing be played yet.
     held: AtomicBool,
+    /// What the agent says waits for whoever is to hear it.
+    patient: AtomicBool,
     /// Counts clears. Written by the agent's end, read every tick: this is what lets a clear
     /// overtake a full ring.
     epoch: AtomicU64,
@@ -327,6 +329,12 @@ impl AgentEnd {
         self.shared.held.store(held, Ordering::Release);
     }
 
+    /// Whether what is queued waits as long as nobody hears it, instead of being dropped: of who says nothing more until it
+    /// was heard.
+    pub fn wait_for_caller(&mut self, waits: bool) {
+        self.shared.patient.store(waits, Ordering::Release);
+    }
+
     /// Audio queued and not yet played, in ms, rounded up.
     #[must_use]
     pub fn queued_ms(&self) -> u32 {
@@ -442,6 +450,7 @@ impl AgentEnd {
             }
             Notice::Underrun { ms } => LinkEvent::Underrun { ms },
             Notice::BargeIn { heard_ms } => LinkEvent::BargeIn { heard_ms },
+            Notice::Unheard { heard_ms } => LinkEvent::Unheard { heard_ms },
             Notice::CallerWaits(waits) => LinkEvent::CallerWaits(waits),
             Notice::Drained => LinkEvent::Drained,
         }
@@ -869,13 +878,14 @@ mod tests {
     #[test]
     fn whatever_the_media_do_is_seen_by_who_had_looked_just_before() {
         type Does = fn(&mut MediaEnd) -> bool;
-        let all: [(Does, LinkEvent); 9] = [
+        let all: [(Does, LinkEvent); 10] = [
             (|media| media.push_frame(&[1; FRAME_BYTES]), LinkEvent::Audio([1; FRAME_BYTES])),
             (|media| media.push_wide_frame(&[2; 320]), LinkEvent::WideAudio(Box::new([2; 320]))),
             (|media| media.push_digit('5'), LinkEvent::Digit('5')),
             (|media| media.push_mark(3, 4), LinkEvent::Mark { id: 3, played_ms: 4 }),
             (|media| media.push_underrun(5), LinkEvent::Underrun { ms: 5 }),
             (|media| media.push_barge_in(6), LinkEvent::BargeIn { heard_ms: 6 }),
+            (|media| media.push_unheard(6), LinkEvent::Unheard { heard_ms: 6 }),
             (|media| media.push_caller_waits(true), LinkEvent::CallerWaits(true)),
             (MediaEnd::push_drained, LinkEvent::Drained),
             (

@@ -478,7 +478,10 @@ impl CallEvent {
             | Self::ReofferRefused { .. }
             | Self::Replaced(_)
             | Self::PeerReason { .. }
-            | Self::Talk(_, Talk::Turn(_) | Talk::BargeIn { .. } | Talk::Underrun { .. })
+            | Self::Talk(
+                _,
+                Talk::Turn(_) | Talk::BargeIn { .. } | Talk::Unheard { .. } | Talk::Underrun { .. },
+            )
             | Self::LegMedia(..)
             | Self::Media(_) => true,
             // The first of these is what makes the call ring.

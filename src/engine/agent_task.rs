@@ -340,6 +340,9 @@ impl Task {
             LinkEvent::BargeIn { heard_ms } => {
                 session.handle(now, Input::BargeIn(heard_ms), out);
             }
+            LinkEvent::Unheard { heard_ms } => {
+                session.handle(now, Input::Unheard(heard_ms), out);
+            }
             LinkEvent::CallerWaits(waits) => session.handle(now, Input::CallerWaits(waits), out),
             LinkEvent::Closed => self.orphaned = Some(now + ORPHANED_MAX),
         }

@@ -138,6 +138,7 @@ fn count_talk(talk: Talk) {
             metric::observe(Histogram::TurnGap, since(turn.spoken_ms));
         }
         Talk::BargeIn { outcome, .. } => metric::count(Counter::BargeIns, outcome.as_str()),
+        Talk::Unheard { .. } => (),
         Talk::Underrun { node_late, .. } => {
             metric::count(Counter::AgentUnderruns, if node_late { "node" } else { "agent" });
         }

@@ -324,6 +324,7 @@ impl Task {
                 self.unheard.take_if(|unheard| *unheard == mark);
                 Input::MarkPlayed(mark)
             }
+            LinkEvent::Unheard { .. } => Input::Unheard,
             // What was dropped counts as played: the script goes on.
             LinkEvent::BargeIn { .. }
             | LinkEvent::CallerWaits(_)
@@ -460,6 +461,8 @@ impl Task {
     /// Gives the link what it takes.
     fn feed(&mut self) {
         let Some(end) = &mut self.end else { return };
+        // A script goes on with what was heard.
+        end.wait_for_caller(true);
         while let Some(first) = self.pending.front_mut() {
             match first {
                 Pending::Audio(audio) => {

@@ -39,7 +39,9 @@ impl MediaEvent {
         match self {
             // The end of a key says the same.
             Self::Pressed
-            | Self::Talk(Talk::Turn(_) | Talk::BargeIn { .. } | Talk::Underrun { .. }) => true,
+            | Self::Talk(
+                Talk::Turn(_) | Talk::BargeIn { .. } | Talk::Unheard { .. } | Talk::Underrun { .. },
+            ) => true,
             Self::Talk(Talk::Answerer(_))
             | Self::Trouble(_)
             | Self::FirstPacket

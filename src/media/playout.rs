@@ -4,7 +4,6 @@
 //! does not stutter. A mark is reported when the sample before it was handed out; milliseconds played
 //! are exact to the sample. A clear is effective in the next frame.
 
-use crate::audio::frame::Encoded;
 use crate::audio::frame::FRAME_SAMPLES;
 use crate::audio::frame::SAMPLES_PER_MS;
 use crate::audio::frame::WidePcm;
@@ -17,13 +16,16 @@ use crate::audio::noise::Noise;
 use crate::audio::sound::Sound;
 use crate::media::playout::lull::Lull;
 use crate::media::playout::turn::Turn;
+use crate::media::playout::unheard::Unheard;
 use crate::types::codec::Law;
 
 mod ahead;
+mod dropping;
 mod interrupted;
 mod lull;
 mod priming;
 mod turn;
+mod unheard;
 
 /// Audio that must wait before an utterance begins.
 pub const PREROLL_MS: u32 = 60;
@@ -73,6 +75,10 @@ pub struct Playout {
     lull: Lull,
     turn: Turn,
     interruption: Interruption,
+    /// Nothing of this agent was played yet.
+    is_new: bool,
+    /// What it says is not heard at the moment.
+    unheard: Option<Unheard>,
     /// The media thread left ticks out, or the agent's task took nothing, since the queue was last known to be well.
     node_late: bool,
     /// For so long the media thread left out ticks before this one, in ms.
@@ -120,16 +126,6 @@ enum State {
     Dry { gap_ms: u32, waited_ms: u32 },
 }
 
-/// What was queued and is not played.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Dropped {
-    samples: u64,
-    /// Some of it was more than silence.
-    is_audible: bool,
-    /// An utterance ended in it.
-    finished: bool,
-}
-
 /// How a step into the queue ended.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Taken {
@@ -163,6 +159,8 @@ impl Playout {
             lull: Lull::new(),
             turn: Turn::default(),
             interruption: Interruption::None,
+            is_new: true,
+            unheard: None,
             node_late: false,
             left_out_ms: 0,
             underrun: None,
@@ -199,6 +197,8 @@ impl Playout {
         self.preroll_ms = PREROLL_MS;
         self.lull.forget();
         self.interruption = Interruption::None;
+        self.is_new = true;
+        self.unheard = None;
     }
 
     /// The link, to give the agent its frames.
@@ -221,6 +221,11 @@ impl Playout {
     /// The next 20 ms, G.711 of the link's law: of an agent that hears 16 kHz, and of the fade behind it, at that rate. While
     /// `held`, or when the agent asks for it, audio waits; marks with no audio before them do not.
     pub fn tick(&mut self, held: bool) -> Sound {
+        self.unheard = None;
+        self.pass(held)
+    }
+
+    fn pass(&mut self, held: bool) -> Sound {
         self.pay_debts();
         self.tell_turn(held);
         let left_out_ms = std::mem::take(&mut self.left_out_ms);
@@ -247,59 +252,12 @@ impl Playout {
         frame
     }
 
-    /// Comfort noise for 20 ms, µ-law, in which the agent is not heard: what it sends meanwhile is dropped, its
-    /// marks are told.
-    pub fn mute(&mut self) -> Encoded {
-        self.tell_turn(true);
-        let epoch = self.end.epoch();
-        if epoch != self.epoch {
-            self.epoch = epoch;
-            self.owed_cleared = Some((epoch, (0, std::mem::take(&mut self.queue_samples))));
-        }
-        self.queue_samples += self.drop_queued().samples;
-        self.pay_debts();
-        self.state = State::Idle;
-        self.utterance_samples = 0;
-        self.finished = false;
-        self.lull.forget();
-        self.last = 0;
-        self.interruption = Interruption::None;
-        self.noise.frame(Law::Mu)
-    }
-
-    /// Drops what is queued and tells its marks.
-    fn drop_queued(&mut self) -> Dropped {
-        let (mut samples, mut is_audible, mut finished) = (0, false, false);
-        loop {
-            let (mut segment, read) = match self.current.take() {
-                Some(current) => current,
-                None => match self.end.pop() {
-                    Some(segment) => (segment, 0),
-                    None => break,
-                },
-            };
-            let length = segment.units();
-            let dropped = length.saturating_sub(read);
-            samples += dropped as u64;
-            is_audible |= interrupted::is_audible(self.end.law(), &segment, read);
-            self.end.consumed(dropped);
-            let before = self.utterance_samples;
-            if !report_marks(&mut self.end, &mut segment, (length, length), before, |_, _| ()) {
-                self.current = Some((segment, length));
-                break;
-            }
-            finished |= segment.finish;
-            self.owed_drained += u32::from(segment.finish);
-            self.end.give_back(segment);
-        }
-        Dropped { samples, is_audible, finished }
-    }
-
     /// Fills the frame from the queue; what is left of it stays noise.
     fn play(&mut self, frame: &mut Sound) {
         let mut at = 0;
         let taken = self.take(frame, &mut at);
         self.played_samples += at as u64;
+        self.is_new &= at == 0;
         self.last = last_before(at, frame).unwrap_or(self.last);
         match taken {
             Taken::Full => self.node_late = false,
@@ -589,6 +547,7 @@ fn blend_wide(wide: &mut WidePcm, at: usize, falling: &[i16; WIDE_FADE_SAMPLES])
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::audio::frame::Encoded;
     use crate::audio::link::AgentEnd;
     use crate::audio::link::LinkEvent;
     use crate::audio::link::link;
@@ -971,7 +930,7 @@ mod tests {
         let mut line = Line::new();
         line.push_ms(500);
         assert_eq!((0..5).map(|_| line.tick()).sum::<usize>(), 800);
-        line.playout.mute();
+        line.playout.unheard();
         assert!((0..4).all(|_| !is_loud(&line.playout.tick(false).as_law(Law::Mu))));
     }
 

@@ -295,7 +295,7 @@ impl MediaSession {
         let heard = self.hear(now, out);
         self.ticks += 1;
         self.listen(&heard, out);
-        let mut said = self.speech(now);
+        let mut said = self.speech(now, out);
         self.steered.heard(&mut said, out);
         self.with_guests_outward(&mut said);
         self.said = match &said {
@@ -562,5 +562,7 @@ mod srtp_tests;
 mod taped_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod unheard_tests;
 #[cfg(test)]
 mod wide_tests;

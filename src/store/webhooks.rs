@@ -150,6 +150,7 @@ event_types!(
     "peer_reason",
     "turn",
     "barge_in",
+    "unheard",
     "underrun",
     "leg_media",
     "media"

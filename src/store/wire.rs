@@ -466,6 +466,11 @@ fn talk_detail(side: LegSide, talk: Talk) -> Value {
             "heard_ms": heard_ms,
             "outcome": outcome.as_str(),
         }),
+        Talk::Unheard { at_ms, heard_ms } => json!({
+            "leg": leg,
+            "at_ms": at_ms,
+            "heard_ms": heard_ms,
+        }),
         Talk::Underrun { at_ms, ms, node_late } => json!({
             "leg": leg,
             "at_ms": at_ms,
@@ -649,6 +654,7 @@ mod tests {
             for talk in [
                 Talk::Turn(Turn { stopped_ms: 1, first_byte_ms: 2, spoken_ms: 3 }),
                 Talk::BargeIn { at_ms: 1, heard_ms: 2, outcome: BargeInOutcome::Told },
+                Talk::Unheard { at_ms: 1, heard_ms: 2 },
                 Talk::Underrun { at_ms: 1, ms: 2, node_late: false },
             ] {
                 let told = detail_of(&CallEvent::Talk(side, talk)).unwrap();

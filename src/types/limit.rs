@@ -291,6 +291,8 @@ pub const AGENT_FALLBACKS_MAX: usize = 4;
 pub const TURNS_TOLD_MAX: u8 = 200;
 /// The same of interruptions.
 pub const BARGE_INS_TOLD_MAX: u8 = 100;
+/// The same of utterances that nobody heard.
+pub const UNHEARD_TOLD_MAX: u8 = 100;
 /// The same of gaps in what an agent says.
 pub const UNDERRUNS_TOLD_MAX: u8 = 100;
 /// The same of what is found out of who answered.

@@ -17,6 +17,14 @@ pub enum Talk {
         /// What came of it.
         outcome: BargeInOutcome,
     },
+    /// Nobody heard the agent, whose caller was on hold or talked with somebody else: what it said was dropped. Once for each
+    /// utterance.
+    Unheard {
+        /// When that began.
+        at_ms: u32,
+        /// So much of the utterance was played before, in ms.
+        heard_ms: u32,
+    },
     /// The agent's audio ran dry inside a reply and went on.
     Underrun {
         /// When it went on.
@@ -71,6 +79,7 @@ impl Talk {
         match self {
             Self::Turn(_) => "turn",
             Self::BargeIn { .. } => "barge_in",
+            Self::Unheard { .. } => "unheard",
             Self::Underrun { .. } => "underrun",
             Self::Answerer(event) => event.name(),
         }

@@ -338,6 +338,7 @@ fn all_messages(agent: &RealtimeAgent) -> Vec<String> {
     for news in [
         News::Cleared(0),
         News::BargeIn(0),
+        News::Unheard(0),
         News::Audio(&[0xff; 160]),
         News::Digit('5'),
         News::Answer(Ok(())),

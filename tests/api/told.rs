@@ -225,6 +225,7 @@ fn of_audio() -> Vec<CallEvent> {
     let (at_ms, ms) = (40, 20);
     let mut all = vec![
         Talk::Turn(Turn { stopped_ms: 1, first_byte_ms: 2, spoken_ms: 3 }),
+        Talk::Unheard { at_ms, heard_ms: ms },
         Talk::Underrun { at_ms, ms, node_late: true },
         Talk::Underrun { at_ms, ms, node_late: false },
         Talk::Answerer(AnswererEvent::Beep { at_ms, hz: 1_000 }),

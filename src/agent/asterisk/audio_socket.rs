@@ -195,6 +195,7 @@ impl Dialect for AudioSocket {
             | News::Relinked
             | News::Level(_)
             | News::BargeIn(_)
+            | News::Unheard(_)
             | News::Answer(_)
             | News::TransferFailed(_) => (),
         }

@@ -260,6 +260,7 @@ impl Dialect for ChanWebsocket {
             | News::Cleared(_)
             | News::Relinked
             | News::BargeIn(_)
+            | News::Unheard(_)
             | News::Answer(_)
             | News::TransferFailed(_) => (),
         }

@@ -38,6 +38,8 @@ const RECALL: &str =
 
 /// What a model is told that wanted the end of the call.
 const SPOKEN_OVER: &str = "the caller spoke";
+/// The same, because the caller is not there.
+const NOT_HEARD: &str = "the caller is on hold";
 
 /// What a server says that is asked for an answer while it makes one: it tells of the end of that one later.
 const ALREADY_ANSWERS: &str = "conversation_already_has_active_response";
@@ -202,7 +204,7 @@ impl Realtime {
 
     /// The caller speaks: what is said to it is over.
     fn interrupted(&mut self, acts: &mut Vec<Act>) {
-        self.stay(acts);
+        self.stay(SPOKEN_OVER, acts);
         if self.items.is_speaking() {
             self.items.clear();
             self.from.reset();
@@ -219,15 +221,14 @@ impl Realtime {
     /// nothing to judge.
     fn forestalled(&mut self, acts: &mut Vec<Act>) {
         if self.answering && !self.sounds {
-            self.stay(acts);
+            self.stay(SPOKEN_OVER, acts);
             self.cancel(acts);
         }
     }
 
-    /// The switch heard the caller speak over the agent, and dropped what was queued. The server may not have
-    /// heard anything yet.
-    fn cut(&mut self, acts: &mut Vec<Act>) {
-        self.stay(acts);
+    /// The switch dropped what was queued, for `why`. The server may know nothing of it yet.
+    fn cut(&mut self, why: &str, acts: &mut Vec<Act>) {
+        self.stay(why, acts);
         if self.items.is_speaking() {
             self.items.clear();
             self.from.reset();
@@ -237,8 +238,8 @@ impl Realtime {
         self.cancel(acts);
     }
 
-    /// Whoever speaks over a goodbye has not heard it: the call goes on, and the model knows.
-    fn stay(&mut self, acts: &mut Vec<Act>) {
+    /// Who speaks over a goodbye, or is on hold, has not heard it: the call goes on, and the model knows `why`.
+    fn stay(&mut self, why: &str, acts: &mut Vec<Act>) {
         let Calls { waiting, ending, .. } = &mut self.calls;
         waiting.retain(|(call, wish)| {
             let is_end = *wish == Wish::HangUp;
@@ -251,7 +252,7 @@ impl Realtime {
             acts.push(Act::Stay);
         }
         for call in ending.drain(..) {
-            acts.push(send(encode::function_output(&call, &json!({"error": SPOKEN_OVER}))));
+            acts.push(send(encode::function_output(&call, &json!({"error": why}))));
         }
     }
 
@@ -517,7 +518,9 @@ impl Dialect for Realtime {
                     acts,
                 );
             }
-            News::BargeIn(_) if self.is_cut => self.cut(acts),
+            News::BargeIn(_) if self.is_cut => self.cut(SPOKEN_OVER, acts),
+            // It is dropped, whoever is to be interrupted by whom.
+            News::Unheard(_) => self.cut(NOT_HEARD, acts),
             News::Relinked => self.items.forget(),
             News::SkippedFrames(_)
             | News::Mark(_)
@@ -667,6 +670,28 @@ mod tests {
         let mut notified = running(false);
         says(&mut notified, "a", 500);
         assert_eq!(told(&mut notified, News::BargeIn(120)), [], "the switch plays on");
+    }
+
+    #[test]
+    fn what_nobody_heard_is_cut_whoever_judges_interruptions() {
+        for is_cut in [true, false] {
+            let mut realtime = running(is_cut);
+            says(&mut realtime, "a", 500);
+            let acts = told(&mut realtime, News::Unheard(120));
+            assert_eq!(acts, [Act::Clear(Marks::Forgotten), send(encode::response_cancel())]);
+            let acts = told(&mut realtime, News::Cleared(960));
+            assert_eq!(acts, [send(encode::truncate("a", 0, 120))]);
+            given(&mut realtime, CANCELLED);
+            // Of a goodbye nothing is heard: the call goes on.
+            given(&mut realtime, CREATED);
+            says(&mut realtime, "b", 500);
+            calls(&mut realtime, "c", END_CALL, &json!({}));
+            let acts = told(&mut realtime, News::Unheard(0));
+            let stays = [Act::Stay, output("c", &json!({"error": NOT_HEARD}))];
+            assert_eq!(acts[..2], stays);
+            let acts = told(&mut realtime, News::Cleared(0));
+            assert_eq!(acts, [send(encode::truncate("b", 0, 0))]);
+        }
     }
 
     #[test]

@@ -25,7 +25,7 @@ pub(super) struct Saying {
 #[derive(Debug)]
 enum Phase {
     Loading(u32),
-    Playing { mark: u64, audio: Bytes, until: Moment },
+    Playing { mark: u64, audio: Bytes, until: Option<Moment> },
 }
 
 /// What became of it.
@@ -53,11 +53,11 @@ impl Saying {
         }
     }
 
-    /// When it is taken for heard although nothing said so: a caller on hold hears nothing of it.
+    /// When it is taken for heard although nothing said so. It waits for a caller who is on hold.
     pub(super) const fn deadline(&self) -> Option<Moment> {
         match &self.phase {
             Phase::Loading(_) => None,
-            Phase::Playing { until, .. } => Some(*until),
+            Phase::Playing { until, .. } => *until,
         }
     }
 
@@ -68,7 +68,7 @@ impl Saying {
         input: &Input<'_>,
         out: &mut Vec<Output>,
     ) -> Said {
-        match &self.phase {
+        match &mut self.phase {
             Phase::Loading(job) => {
                 let job = *job;
                 if let Input::Sound(answered, result) = input
@@ -78,8 +78,11 @@ impl Saying {
                 }
             }
             Phase::Playing { mark, audio, until } => {
+                if let Input::Unheard = input {
+                    *until = None;
+                }
                 let is_heard = matches!(input, Input::MarkPlayed(played) if played == mark);
-                if is_heard || now >= *until {
+                if is_heard || until.is_some_and(|until| now >= until) {
                     let audio = audio.clone();
                     return self.played(now, desk, audio, out);
                 }
@@ -131,5 +134,5 @@ fn play(now: Moment, desk: &mut Desk, audio: Bytes, out: &mut Vec<Output>) -> Ph
     out.push(Output::Mark(mark));
     out.push(Output::Finish);
     let length = Duration::from_millis(audio.len() as u64 / BYTES_PER_MS);
-    Phase::Playing { mark, audio, until: now + length + LATE_MAX }
+    Phase::Playing { mark, audio, until: Some(now + length + LATE_MAX) }
 }

@@ -40,6 +40,8 @@ pub enum Input<'a> {
     Sound(u32, Result<Bytes, String>),
     /// What was queued before this mark was heard.
     MarkPlayed(u64),
+    /// Nobody hears what is played: it waits until somebody does.
+    Unheard,
     /// The caller pressed a key.
     Digit(char),
     /// 20 ms of the caller, µ-law at 8 kHz.

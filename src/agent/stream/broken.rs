@@ -238,6 +238,7 @@ impl AgentStream {
             | Input::PlayoutRoom
             | Input::MarkPlayed(_)
             | Input::BargeIn(_)
+            | Input::Unheard(_)
             | Input::Level(_)
             | Input::Answered(_)
             | Input::TransferFailed(_)

@@ -233,6 +233,7 @@ impl AgentStream {
             Waiting::Digit(digit) => self.write_news(News::Digit(digit), out),
             Waiting::Mark(name) => self.write_news(News::Mark(&name), out),
             Waiting::BargeIn(heard_ms) => self.write_news(News::BargeIn(heard_ms), out),
+            Waiting::Unheard(heard_ms) => self.write_news(News::Unheard(heard_ms), out),
             Waiting::Message(message) => out.push(sent(message)),
         }
     }

@@ -98,6 +98,7 @@ impl Dialect for Twilio {
             News::Ended => self.encoder.stop(),
             // The dialect has no word for these.
             News::Cleared(_)
+            | News::Unheard(_)
             | News::Relinked
             | News::Level(_)
             | News::Answer(_)

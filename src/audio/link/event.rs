@@ -39,6 +39,12 @@ pub enum LinkEvent {
         /// Played of the present utterance until then, in ms.
         heard_ms: u64,
     },
+    /// Nobody hears the agent, whose caller is on hold or talks with somebody else: what it says now is dropped. Told once for
+    /// each utterance.
+    Unheard {
+        /// Played of it until then, in ms.
+        heard_ms: u64,
+    },
     /// The caller stopped speaking and waits for the agent to say something; false: it does not any more. Told when it
     /// changes.
     CallerWaits(bool),

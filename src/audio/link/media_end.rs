@@ -102,6 +102,11 @@ impl MediaEnd {
         self.push_notice(Notice::BargeIn { heard_ms })
     }
 
+    /// Reports that nobody hears the agent, `heard_ms` of whose utterance were played; false when it was dropped.
+    pub fn push_unheard(&mut self, heard_ms: u64) -> bool {
+        self.push_notice(Notice::Unheard { heard_ms })
+    }
+
     /// Reports that the caller waits for the agent to say something, or does not any more; false when it must be tried
     /// again.
     pub fn push_caller_waits(&mut self, waits: bool) -> bool {
@@ -132,6 +137,12 @@ impl MediaEnd {
     #[must_use]
     pub fn held(&self) -> bool {
         self.shared.held.load(Ordering::Acquire)
+    }
+
+    /// True while what the agent says waits for whoever is to hear it.
+    #[must_use]
+    pub fn is_patient(&self) -> bool {
+        self.shared.patient.load(Ordering::Acquire)
     }
 
     /// True when the agent's end was dropped; what is queued can still be played.

@@ -20,6 +20,9 @@ pub(super) enum Notice {
     BargeIn {
         heard_ms: u64,
     },
+    Unheard {
+        heard_ms: u64,
+    },
     CallerWaits(bool),
     Drained,
 }
@@ -32,6 +35,7 @@ const UNDERRUN: u8 = 3;
 const BARGE_IN: u8 = 4;
 const DRAINED: u8 = 5;
 const CALLER_WAITS: u8 = 6;
+const UNHEARD: u8 = 7;
 
 impl Notice {
     /// It as two words, on its way.
@@ -45,6 +49,7 @@ impl Notice {
             }
             Self::Underrun { ms } => [u64::from(UNDERRUN), u64::from(ms)],
             Self::BargeIn { heard_ms } => [u64::from(BARGE_IN), heard_ms],
+            Self::Unheard { heard_ms } => [u64::from(UNHEARD), heard_ms],
             Self::Drained => [u64::from(DRAINED), 0],
             Self::CallerWaits(waits) => [u64::from(CALLER_WAITS), u64::from(waits)],
         }
@@ -63,6 +68,7 @@ impl Notice {
             },
             UNDERRUN => Self::Underrun { ms: second as u32 },
             BARGE_IN => Self::BargeIn { heard_ms: second },
+            UNHEARD => Self::Unheard { heard_ms: second },
             DRAINED => Self::Drained,
             CALLER_WAITS => Self::CallerWaits(second != 0),
             _ => return None,
@@ -119,6 +125,7 @@ mod tests {
             Notice::Cleared { epoch: 1, played_ms: u32::MAX, samples: most },
             Notice::Underrun { ms: u32::MAX },
             Notice::BargeIn { heard_ms: u64::MAX },
+            Notice::Unheard { heard_ms: u64::MAX },
             Notice::CallerWaits(true),
             Notice::CallerWaits(false),
             Notice::Drained,

@@ -48,7 +48,8 @@ pub(super) struct Streaming {
 
 impl Task {
     pub(super) fn open_stream(&mut self, stream: Stream) {
-        let Some(end) = self.end.take() else { return };
+        let Some(mut end) = self.end.take() else { return };
+        end.wait_for_caller(false);
         let settings = AgentSettings {
             kind: AgentKind::Twilio(TwilioAgent {
                 url: stream.url,

@@ -274,7 +274,7 @@ mod tests {
                 line.agent.finish();
             }
             if mutes {
-                line.playout.mute();
+                line.playout.unheard();
             } else {
                 line.playout.flush();
                 line.tick();
@@ -374,9 +374,10 @@ mod tests {
         line.playout.tick(true);
         assert_eq!(line.tick(), FRAME_SAMPLES);
         line.playout.left_out(4);
-        line.playout.mute();
+        line.playout.unheard();
         line.ticks(10);
-        assert_eq!((line.playout.underruns(), line.events()), (3, Vec::new()));
+        let told = LinkEvent::Unheard { heard_ms: 1_040 };
+        assert_eq!((line.playout.underruns(), line.events()), (3, vec![told]));
     }
 
     #[test]

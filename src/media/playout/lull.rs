@@ -152,7 +152,7 @@ mod tests {
                     self.playout.flush();
                 }
                 _ => {
-                    self.playout.mute();
+                    self.playout.unheard();
                 }
             }
         }

@@ -11,11 +11,13 @@ use crate::audio::g711;
 use crate::audio::passed::Passed;
 use crate::audio::ringback::Ringback;
 use crate::audio::sound::Sound;
+use crate::media::output::TickOutput;
 use crate::media::session::MediaSession;
 use crate::rtp::dtmf::KeyQueue;
 use crate::rtp::dtmf::KeyState;
 use crate::rtp::dtmf::Relay;
 use crate::rtp::dtmf_turn;
+use crate::sdp::MediaPlan;
 use crate::types::codec::Law;
 use crate::types::moment::Moment;
 
@@ -113,13 +115,32 @@ impl MediaSession {
     }
 
     /// The next 20 ms for the peer, from whom it talks with.
-    pub(super) fn speech(&mut self, now: Moment) -> Sound {
+    pub(super) fn speech(&mut self, now: Moment, out: &mut TickOutput) -> Sound {
         let held = self.agent_waits(now);
-        match &mut self.bridged {
-            None => self.playout.tick(held),
-            Some(bridged) if bridged.agent_waits() => bridged.frame(self.playout.tick(true)),
-            Some(bridged) => bridged.frame(Sound::Law(Law::Mu, self.playout.mute())),
+        let is_unheard = match &self.bridged {
+            None => !held && self.nobody_hears(),
+            Some(bridged) => !bridged.agent_waits(),
+        };
+        let said = if is_unheard {
+            self.unheard(out)
+        } else {
+            self.playout.tick(held || self.bridged.is_some())
+        };
+        self.bridged.as_mut().map_or(said, |bridged| bridged.frame(said))
+    }
+
+    /// Whether the peer holds the call, and no guest hears what its agent says.
+    fn nobody_hears(&self) -> bool {
+        let sends = |plan: &MediaPlan| plan.direction.sends();
+        self.plan.as_ref().is_some_and(|plan| !sends(plan)) && !self.has_guests()
+    }
+
+    fn unheard(&mut self, out: &mut TickOutput) -> Sound {
+        let (noise, heard_ms) = self.playout.unheard();
+        if let Some(heard_ms) = heard_ms {
+            self.agent_is_unheard(heard_ms, out);
         }
+        noise
     }
 
     /// Passes on what was heard of the peer: audio as it came, nothing while it is silent, and no audio

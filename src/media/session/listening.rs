@@ -18,6 +18,7 @@ use crate::types::limit::ANSWERER_EVENTS_MAX;
 use crate::types::limit::BARGE_INS_TOLD_MAX;
 use crate::types::limit::TURNS_TOLD_MAX;
 use crate::types::limit::UNDERRUNS_TOLD_MAX;
+use crate::types::limit::UNHEARD_TOLD_MAX;
 use crate::types::talk::BargeInOutcome;
 use crate::types::talk::Talk;
 
@@ -39,6 +40,7 @@ pub(super) struct Ears {
 struct Told {
     turns: u8,
     barge_ins: u8,
+    unheard: u8,
     underruns: u8,
     answerer: u8,
 }
@@ -49,6 +51,7 @@ impl Told {
         let (count, most) = match talk {
             Talk::Turn(_) => (&mut self.turns, TURNS_TOLD_MAX),
             Talk::BargeIn { .. } => (&mut self.barge_ins, BARGE_INS_TOLD_MAX),
+            Talk::Unheard { .. } => (&mut self.unheard, UNHEARD_TOLD_MAX),
             Talk::Underrun { .. } => (&mut self.underruns, UNDERRUNS_TOLD_MAX),
             Talk::Answerer(_) => (&mut self.answerer, ANSWERER_EVENTS_MAX),
         };
@@ -178,6 +181,12 @@ impl MediaSession {
         };
         let (at_ms, heard_ms) = (short(now_ms), short(heard_ms));
         self.tell_talk(Talk::BargeIn { at_ms, heard_ms, outcome }, out);
+    }
+
+    /// What the agent says is dropped from now on: nobody hears it.
+    pub(super) fn agent_is_unheard(&mut self, heard_ms: u64, out: &mut TickOutput) {
+        let (at_ms, heard_ms) = (short(self.ticks * TICK_MS), short(heard_ms));
+        self.tell_talk(Talk::Unheard { at_ms, heard_ms }, out);
     }
 
     /// Tells the call, a bounded number of times.

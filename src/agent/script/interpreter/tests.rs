@@ -177,6 +177,19 @@ fn a_sound_of_which_nothing_is_heard_is_not_waited_for_for_ever() {
 }
 
 #[test]
+fn a_sound_that_nobody_hears_is_waited_for_until_somebody_does() {
+    let mut lab = Lab::following(&[Step::Play(prompt("a"))]);
+    let mark = lab.hear("a");
+    lab.put(Input::Unheard);
+    assert_eq!(lab.interpreter.deadline(), None);
+    lab.now += Duration::from_secs(3_600);
+    lab.put(Input::Digit('1'));
+    assert_eq!(lab.take(), []);
+    lab.put(Input::MarkPlayed(mark));
+    assert_eq!(lab.take(), [Output::HangUp]);
+}
+
+#[test]
 fn sounds_are_heard_one_after_another_as_often_as_is_said() {
     let twice = Playing { rounds: 2, ..prompt("b") };
     let mut lab =
