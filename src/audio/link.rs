@@ -128,6 +128,7 @@ fn linked(is_wide: bool, law: Law, room: &Room) -> (MediaEnd, AgentEnd) {
         frames: frames_in,
         notices: notices_in,
         finishes_taken: 0,
+        heard: false,
         shared: Arc::clone(&shared),
     };
     let agent = AgentEnd {

@@ -75,8 +75,6 @@ pub struct Playout {
     lull: Lull,
     turn: Turn,
     interruption: Interruption,
-    /// Nothing of this agent was played yet.
-    is_new: bool,
     /// What it says is not heard at the moment.
     unheard: Option<Unheard>,
     /// The media thread left ticks out, or the agent's task took nothing, since the queue was last known to be well.
@@ -159,7 +157,6 @@ impl Playout {
             lull: Lull::new(),
             turn: Turn::default(),
             interruption: Interruption::None,
-            is_new: true,
             unheard: None,
             node_late: false,
             left_out_ms: 0,
@@ -197,7 +194,6 @@ impl Playout {
         self.preroll_ms = PREROLL_MS;
         self.lull.forget();
         self.interruption = Interruption::None;
-        self.is_new = true;
         self.unheard = None;
     }
 
@@ -257,7 +253,7 @@ impl Playout {
         let mut at = 0;
         let taken = self.take(frame, &mut at);
         self.played_samples += at as u64;
-        self.is_new &= at == 0;
+        self.end.note_heard(at > 0);
         self.last = last_before(at, frame).unwrap_or(self.last);
         match taken {
             Taken::Full => self.node_late = false,

@@ -167,6 +167,10 @@ async fn an_agent_is_back_with_a_caller_on_hold_when_its_consultation_ends_and_m
     let agent = json!({"kind": "twilio", "url": bot.url()});
     let (node, mut target, key) = call_out::node(agent, json!({})).await;
     let ((phone, _, call), mut stream) = tokio::join!(talking(&node), bot.accept());
+    // Its first words would wait for its caller.
+    stream.say(200).await;
+    stream.mark("heard").await;
+    stream.until_marks(1).await;
     done(&node, &key, (&call, "hold"), json!({})).await;
     agree(&phone, "a=sendonly", "a=recvonly").await;
     transfer(&node, &key, &call, json!({"to": CALLED, "mode": "attended"})).await;
@@ -177,7 +181,7 @@ async fn an_agent_is_back_with_a_caller_on_hold_when_its_consultation_ends_and_m
     stream.hear(100).await;
     stream.say(200).await;
     stream.mark("said").await;
-    stream.until_marks(1).await;
+    stream.until_marks(2).await;
     stream.hear(50).await;
     stream.close(1_000).await;
     hear_bye(&phone).await;

@@ -117,5 +117,6 @@ mod transfers;
 mod trunk_changes;
 mod twilio_client;
 mod twiml;
+mod unheard;
 mod web;
 mod wideband;

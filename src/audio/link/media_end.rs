@@ -24,6 +24,8 @@ pub struct MediaEnd {
     pub(super) notices: NoticesIn,
     /// Utterance ends ever taken from the ring.
     pub(super) finishes_taken: u64,
+    /// Something of the agent was heard.
+    pub(super) heard: bool,
     pub(super) shared: Arc<Shared>,
 }
 
@@ -143,6 +145,17 @@ impl MediaEnd {
     #[must_use]
     pub fn is_patient(&self) -> bool {
         self.shared.patient.load(Ordering::Acquire)
+    }
+
+    /// Whether anything of the agent was heard over this link, by whomever, or too much of it was said to be kept for that.
+    #[must_use]
+    pub const fn was_heard(&self) -> bool {
+        self.heard
+    }
+
+    /// Something of it is heard now.
+    pub const fn note_heard(&mut self, heard: bool) {
+        self.heard |= heard;
     }
 
     /// True when the agent's end was dropped; what is queued can still be played.

@@ -66,11 +66,11 @@ impl Playout {
 
     /// Whether nobody ever heard this agent, and what it says first waits.
     fn awaits_its_caller(&mut self) -> bool {
-        if self.is_new {
+        if !self.end.was_heard() {
             self.queue_samples += self.drop_silence();
-            self.is_new = self.queued_ms() <= FIRST_WORDS_MS_MAX;
+            self.end.note_heard(self.queued_ms() > FIRST_WORDS_MS_MAX);
         }
-        self.is_new
+        !self.end.was_heard()
     }
 
     fn drop_unheard(&mut self) -> Option<u64> {
