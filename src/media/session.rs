@@ -25,6 +25,7 @@ use crate::media::session::arriving::Kind;
 use crate::media::session::counters::Counters;
 use crate::media::session::ear::Ear;
 use crate::media::session::earlier::Earlier;
+use crate::media::session::expected::Expected;
 use crate::media::session::greeting::Greeting;
 use crate::media::session::judging::Judge;
 use crate::media::session::key_tone::KeyTone;
@@ -66,6 +67,7 @@ mod bridged;
 mod counters;
 mod ear;
 mod earlier;
+mod expected;
 mod greeting;
 mod guests;
 mod hearing;
@@ -118,6 +120,8 @@ pub struct MediaSession {
     plan: Option<MediaPlan>,
     /// What may still come by the plan before.
     earlier: Option<Earlier>,
+    /// What may come by an offer of ours that is not answered yet.
+    expected: Option<Expected>,
     rules: MediaRules,
     opened: Moment,
     source: SourceLock,
@@ -187,6 +191,7 @@ impl MediaSession {
         let mut session = Box::new(Self {
             plan: None,
             earlier: None,
+            expected: None,
             rules: MediaRules::default(),
             opened: now,
             source: SourceLock::new(),
@@ -401,7 +406,7 @@ impl MediaSession {
             self.counters.foreign += 1;
             return Taken::Refused;
         }
-        let receives = plan.direction.receives();
+        let receives = plan.direction.receives() || self.hears_by_offer();
         let kind = self.kind_of(&packet);
         if before.is_some() && before != self.source.locked() {
             self.jitter.reset(out.payloads());
@@ -532,6 +537,8 @@ fn random_name(random: &mut Random) -> [u8; 16] {
 mod bridge_tests;
 #[cfg(test)]
 mod earlier_tests;
+#[cfg(test)]
+mod expected_tests;
 #[cfg(test)]
 mod guests_tests;
 #[cfg(test)]

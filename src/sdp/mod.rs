@@ -7,6 +7,7 @@ mod crypto;
 mod exercise;
 mod model;
 mod negotiate;
+mod offered;
 mod parse;
 mod plan;
 #[cfg(test)]
@@ -25,6 +26,7 @@ pub use crate::sdp::negotiate::accept;
 pub use crate::sdp::negotiate::answer;
 pub use crate::sdp::negotiate::judge;
 pub use crate::sdp::negotiate::plan;
+pub use crate::sdp::offered::Offered;
 pub use crate::sdp::parse::ParseError;
 pub use crate::sdp::parse::ParseErrorKind;
 pub use crate::sdp::parse::parse;

@@ -146,8 +146,9 @@ impl MediaSession {
     /// Passes on what was heard of the peer: audio as it came, nothing while it is silent, and no audio
     /// beside a key, whose tone may leak into it.
     pub(super) fn pass_on(&mut self, heard: Option<&Sound>, ulaw: &Encoded) {
+        let takes_wide = self.takes_wide();
         let Some(bridged) = &mut self.bridged else { return };
-        bridged.end.hears_wide(self.wide.is_some());
+        bridged.end.hears_wide(takes_wide);
         let passed = self.passage.as_mut().and_then(|passage| passage.take_heard());
         let passed = passed.filter(|_| !self.steered.inward);
         let item = match (self.digits_in.down(), passed) {

@@ -72,10 +72,19 @@ impl Earlier {
 }
 
 impl MediaSession {
-    /// What a packet is: by the plan, or by the one before while the peer may not know that another is in force.
+    /// What a packet is: by the plan, or by the one before while the peer may not know that another is in force, or by an
+    /// offer of ours.
     pub(super) fn kind_of(&mut self, packet: &RtpPacket<'_>) -> Kind {
         let Some(plan) = &self.plan else { return Kind::Unexpected };
         let kind = Kind::of(plan, packet);
+        match self.kind_by_earlier(kind, packet) {
+            Kind::Unexpected => self.kind_by_offer(packet),
+            kind @ (Kind::Audio(_) | Kind::Event(_) | Kind::Pause) => kind,
+        }
+    }
+
+    /// The same by the plan before too, of what is `kind` by the present one.
+    fn kind_by_earlier(&mut self, kind: Kind, packet: &RtpPacket<'_>) -> Kind {
         let Some(earlier) = &mut self.earlier else { return kind };
         let number = packet.payload_type;
         match kind {

@@ -231,7 +231,7 @@ impl MediaSession {
     /// Adds to what the peer hears of whom it talks with the guests that speak to it.
     pub(super) fn with_guests_outward(&mut self, said: &mut Sound) {
         let form = peer_form(self.codec());
-        let is_wide = self.wide.is_some();
+        let is_wide = self.takes_wide();
         let Some(guests) = self.guests.as_mut().filter(|guests| !guests.is_idle()) else { return };
         let (heard, dropped) = guests.outward(*said, form, is_wide);
         self.counters.frames_dropped += u64::from(dropped);

@@ -90,7 +90,7 @@ impl MediaSession {
     ) -> (Encoded, Option<Sound>) {
         let mut ear = Ear::of(&mut self.playout, &mut self.bridged, &mut self.counters, out);
         self.digits_in.expire(now, |event| ear.pressed(event));
-        let receives = self.plan.as_ref().is_some_and(|plan| plan.direction.receives());
+        let receives = self.hears();
         let Heard { frame, original, linear } =
             if receives { self.next_heard(now, out.payloads()) } else { Heard::NOTHING };
         self.hear_keys(&linear, out);

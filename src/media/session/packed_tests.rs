@@ -17,7 +17,7 @@ use crate::types::codec::OpusTerms;
 use crate::types::codec::PayloadType;
 use crate::types::codec::Ptime;
 
-fn plan(codec: Codec) -> MediaPlan {
+pub(super) fn plan(codec: Codec) -> MediaPlan {
     MediaPlan {
         codec,
         send_payload_type: codec.payload_type(),
@@ -30,7 +30,7 @@ fn plan(codec: Codec) -> MediaPlan {
 }
 
 /// Encodes as a peer would, and decodes what it is sent.
-struct Other {
+pub(super) struct Other {
     codec: Codec,
     encoder: opus::Encoder,
     decoder: opus::Decoder,
@@ -39,7 +39,7 @@ struct Other {
 }
 
 impl Other {
-    fn new(codec: Codec) -> Self {
+    pub(super) fn new(codec: Codec) -> Self {
         Self {
             codec,
             encoder: opus::Encoder::new().expect("an encoder"),
@@ -99,7 +99,7 @@ impl Other {
     }
 
     /// A packet of `talker`, whose time goes on by so many ms.
-    fn packet(&mut self, talker: &mut Talker, wide: &[i16]) -> Vec<u8> {
+    pub(super) fn packet(&mut self, talker: &mut Talker, wide: &[i16]) -> Vec<u8> {
         let payload = self.encode(wide);
         let bytes = talker.packet(self.codec.payload_type().get(), &payload);
         let units = wide.len() as u32 / 2 * self.codec.clock_factor();

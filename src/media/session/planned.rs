@@ -43,11 +43,8 @@ impl MediaSession {
     /// Puts a plan in force: the first one, a hold, a resume, another address. One of a codec that is not G.711, or of
     /// packets longer than a tick, allocates where the session is not [equipped](Self::equip) for it.
     pub fn update(&mut self, now: Moment, plan: &MediaPlan, out: &mut TickOutput) {
-        let heard = self.plan.as_ref().is_some_and(|before| before.direction.receives());
-        if heard && !plan.direction.receives() {
-            // What waits would be played when the hold ends.
-            self.jitter.reset(out.payloads());
-            self.concealer.forget();
+        if self.hears() && !plan.direction.receives() {
+            self.fall_silent(out);
         }
         self.agree(now, plan);
     }
@@ -100,6 +97,7 @@ impl MediaSession {
             self.sender.change_ssrc();
         }
         self.plan = Some(plan.clone());
+        self.expected = None;
         self.quiet_ticks = 0;
     }
 
