@@ -14,6 +14,7 @@ use crate::call::supervision::SupervisionMode;
 use crate::call::transfer::TransferNews;
 use crate::call::transfer::TransferRequest;
 use crate::sdp::MediaPlan;
+use crate::sdp::Offered;
 use crate::sdp::SrtpTerms;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
@@ -321,6 +322,9 @@ pub enum MediaOutput {
     Open,
     /// Run the media by this plan from now on.
     Update(MediaPlan),
+    /// Let be heard what the peer sends by an offer of ours whose answer is not here yet. The next plan ends that;
+    /// `None`: nothing came of the offer.
+    Expect(Option<Offered>),
     /// Let be heard what was held back so far.
     StartPlayout,
     /// Send the key to the peer in the way agreed for keys.

@@ -8,6 +8,7 @@ use crate::sdp::Judged;
 use crate::sdp::LocalMedia;
 use crate::sdp::MediaPlan;
 use crate::sdp::NegotiationError;
+use crate::sdp::Offered;
 use crate::sdp::SessionDescription;
 use crate::sdp::SrtpTerms;
 use crate::types::cause::HangupCause;
@@ -301,6 +302,14 @@ impl Leg {
         let newer = self.revised(&body, local);
         let again = newer.map(|newer| sdp::offer(&offered, &newer));
         Ok(self.keep(again.unwrap_or(body)))
+    }
+
+    /// What the peer may send by our last offer before we have its answer, beyond what is agreed. Of a first offer that is
+    /// nothing: where its media come from is not known before.
+    #[must_use]
+    pub fn expected(&self) -> Option<Offered> {
+        let plan = self.plan.as_ref()?;
+        Offered::of(&self.passing_offered.of(&self.offered), self.offering, plan)
     }
 
     /// Takes the answer to our offer.

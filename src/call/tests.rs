@@ -31,6 +31,7 @@ use crate::routing::trunk::ResponseMap;
 use crate::sdp::AnswerOrder;
 use crate::sdp::Capabilities;
 use crate::sdp::Direction;
+use crate::sdp::Offered;
 use crate::sdp::SrtpTerms;
 use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
@@ -198,6 +199,14 @@ fn answer_body(out: &[Output]) -> Option<String> {
 fn planned(out: &[Output]) -> Option<Direction> {
     out.iter().find_map(|output| match output {
         Output::Media(LegSide::Near, MediaOutput::Update(plan)) => Some(plan.direction),
+        _ => None,
+    })
+}
+
+/// What the media of a leg may hear by an offer of ours, or `None` in it that nothing comes of that.
+fn expected(out: &[Output], side: LegSide) -> Option<Option<Offered>> {
+    out.iter().find_map(|output| match output {
+        Output::Media(to, MediaOutput::Expect(offered)) if *to == side => Some(*offered),
         _ => None,
     })
 }
@@ -410,6 +419,8 @@ fn a_new_offer_without_sdp_gets_ours_and_the_answer_comes_in_the_ack() {
     bench.talk();
     let out = bench.give(Input::Leg(LegSide::Near, LegInput::Reoffered(None)));
     assert!(answer_body(&out).is_some_and(|body| body.contains("RTP/AVP 0 8 101")));
+    let codecs = expected(&out, LegSide::Near).flatten().map(|it| it.codecs().collect::<Vec<_>>());
+    assert_eq!(codecs, Some(vec![Codec::Pcma]), "it may be spoken before the ACK");
     let moved = OFFER.replace("4000", "4002");
     let out = bench.give(Input::Leg(LegSide::Near, LegInput::Acknowledged(Some(moved.into()))));
     let Some(Output::Media(LegSide::Near, MediaOutput::Update(plan))) = out.first() else {
@@ -538,7 +549,9 @@ fn a_profile_may_hang_up_or_reinvite_by_itself() {
         setup.agent.hangup_after = Some(Duration::from_secs(3));
     });
     bench.talk();
-    assert!(matches!(bench.wait().as_slice(), [Output::Leg(LegSide::Near, LegOutput::Reoffer(_))]));
+    let out = bench.wait();
+    assert!(matches!(out.first(), Some(Output::Leg(LegSide::Near, LegOutput::Reoffer(_)))));
+    assert!(expected(&out, LegSide::Near).is_some() && out.len() == 2, "{out:?}");
     let out = bench.give(Input::Leg(LegSide::Near, LegInput::ReofferAnswered(Some(OFFER.into()))));
     assert_eq!(planned(&out), Some(Direction::SendReceive));
     assert!(

@@ -390,7 +390,8 @@ impl<'s> Bench<'s> {
                 live.speaks = true;
                 None
             }
-            MediaOutput::SendDigit(_)
+            MediaOutput::Expect(_)
+            | MediaOutput::SendDigit(_)
             | MediaOutput::Play(_)
             | MediaOutput::StopPlaying
             | MediaOutput::Record(_)

@@ -36,6 +36,7 @@ use crate::media::session::GuestGains;
 use crate::media::session::MediaSession;
 use crate::net::port_pool::PortPool;
 use crate::sdp::MediaPlan;
+use crate::sdp::Offered;
 use crate::telemetry::metric;
 use crate::telemetry::metric::Counter;
 use crate::types::moment::Moment;
@@ -254,6 +255,12 @@ impl MediaEngine {
         // What the plan needs is made here: the thread allocates nothing.
         let with = Equipment::of(&plan);
         self.command(id, Command::Update(id, Box::new(plan), with));
+    }
+
+    /// Lets be heard what the peer says by an offer of ours before its answer is here; `None`: nothing came of it.
+    pub fn expect(&self, id: MediaId, offered: Option<Offered>) {
+        let with = offered.as_ref().map(Equipment::of_offer).unwrap_or_default();
+        self.command(id, Command::Expect(id, offered.map(Box::new), with));
     }
 
     /// Replaces the link to the agent; the old one reports `Closed` to its agent.

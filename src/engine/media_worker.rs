@@ -52,6 +52,7 @@ use crate::net::port_pool::RtpPorts;
 use crate::net::rtp_socket::RtpSocket;
 use crate::rtp::jitter::Luggage;
 use crate::sdp::MediaPlan;
+use crate::sdp::Offered;
 use crate::types::limit::MEDIA_COMMANDS_MAX;
 use crate::types::limit::MEDIA_SESSIONS_MAX;
 use crate::types::limit::RTP_STRANGERS_PER_PHASE_MAX;
@@ -86,6 +87,7 @@ pub(crate) enum Command {
     Open(Box<Hosted>),
     Leave(Box<Leaving>),
     Update(MediaId, Box<MediaPlan>, Equipment),
+    Expect(MediaId, Option<Box<Offered>>, Equipment),
     Attach(MediaId, Box<MediaEnd>),
     StartPlayout(MediaId),
     Bridge(MediaId, Box<Bridged>),
@@ -118,6 +120,7 @@ pub(crate) enum Garbage {
     Place(Place),
     Command(Command),
     Plan(Box<MediaPlan>),
+    Offered(Box<Offered>),
     Equipment(Equipment),
     Rules(Box<MediaRules>),
     Ports(Box<RtpPorts>),
@@ -311,6 +314,7 @@ impl MediaThread {
                 Command::Open(hosted) => self.open(hosted),
                 Command::Leave(leaving) => self.let_leave(leaving),
                 Command::Update(id, plan, with) => self.update(id, plan, with),
+                Command::Expect(id, offered, with) => self.expect(id, offered, with),
                 Command::Attach(id, mut end) => {
                     self.with(id, |hosted, _| hosted.session.attach(&mut end));
                     self.discard(Garbage::Link(end));

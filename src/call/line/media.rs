@@ -12,6 +12,21 @@ use crate::call::side::LegSide;
 use crate::types::cause::HangupCause;
 
 impl Line {
+    /// Lets the media hear what the peer sends by the offer that was just made before we have its answer.
+    pub(super) fn expect(&self, out: &mut Vec<Output>) {
+        let offered = self.leg.expected().filter(|_| self.media == MediaStage::Open);
+        if offered.is_some() {
+            self.run(MediaOutput::Expect(offered), out);
+        }
+    }
+
+    /// Nothing came of that offer.
+    pub(super) fn expect_no_more(&self, out: &mut Vec<Output>) {
+        if self.media == MediaStage::Open && self.leg.expected().is_some() {
+            self.run(MediaOutput::Expect(None), out);
+        }
+    }
+
     /// Takes what happened to the media.
     pub(in crate::call) fn heard(
         &mut self,

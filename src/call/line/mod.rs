@@ -426,6 +426,7 @@ impl Line {
             session.reoffering = true;
             session.reoffer_wanted = false;
             self.say(LegOutput::Reoffer(offer), out);
+            self.expect(out);
         }
     }
 

@@ -144,8 +144,9 @@ impl Line {
                 self.say(LegOutput::AnswerReoffer(body), out);
                 session.offer_pending = offer.is_none();
                 self.stage = Stage::Answered(session);
-                if offer.is_some() {
-                    self.run_plan(out);
+                match offer {
+                    Some(_) => self.run_plan(out),
+                    None => self.expect(out),
                 }
             }
             Err(cause) => self.refuse_reoffer(cause, out),
@@ -190,6 +191,7 @@ impl Line {
         (cause, may_pass): (HangupCause, bool),
         out: &mut Vec<Output>,
     ) {
+        self.expect_no_more(out);
         let is_wanted = session.reoffer_wanted || may_pass || self.leg.owes_direction();
         session.reoffering = false;
         let must_leave = self.leg.passing() == Passing::Never && self.leg.passes().is_some();

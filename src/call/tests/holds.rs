@@ -169,3 +169,20 @@ fn an_offer_that_crossed_one_of_the_peers_is_made_anew_at_once_when_that_wait_is
     let out = bench.leg(FAR, crossed);
     assert!(out.iter().any(is_refusal) && reoffered(&out, FAR).is_none(), "{out:?}");
 }
+
+#[test]
+fn who_is_taken_back_may_be_heard_before_it_answers_and_not_if_it_refuses() {
+    let ends_hold = |out: &[Output]| expected(out, FAR).map(|it| it.map(|it| it.ends_hold()));
+    let mut bench = Bench::bridged();
+    let out = bench.give(Input::HoldRequested(FAR));
+    assert_eq!(ends_hold(&out), None, "it is to be silent");
+    let held = format!("{OFFER}a=recvonly\r\n");
+    bench.leg(FAR, LegInput::ReofferAnswered(Some(held.into())));
+    let out = bench.give(Input::ResumeRequested(FAR));
+    assert_eq!(ends_hold(&out), Some(Some(true)));
+    let out = bench.leg(FAR, LegInput::ReofferRefused { status: 491, has_waited: false });
+    assert_eq!(ends_hold(&out), Some(None));
+    assert_eq!(ends_hold(&bench.wait()), Some(Some(true)), "it is offered again");
+    let out = bench.leg(FAR, LegInput::ReofferAnswered(sdp()));
+    assert_eq!((ends_hold(&out), planned_of(&out, FAR)), (None, Some(Direction::SendReceive)));
+}

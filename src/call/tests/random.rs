@@ -208,6 +208,7 @@ impl World {
             (MediaOutput::Open, Asked::Reserved) => Asked::Open,
             (
                 MediaOutput::Update(_)
+                | MediaOutput::Expect(_)
                 | MediaOutput::StartPlayout
                 | MediaOutput::SendDigit(_)
                 | MediaOutput::Play(_)

@@ -205,6 +205,11 @@ impl Task {
                     self.switch.media.update(media, plan);
                 }
             }
+            MediaOutput::Expect(offered) => {
+                if let Some(media) = self.media_id(side) {
+                    self.switch.media.expect(media, offered);
+                }
+            }
             MediaOutput::StartPlayout => {
                 if let Some(media) = self.media_id(side) {
                     self.switch.media.start_playout(media);

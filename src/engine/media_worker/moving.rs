@@ -161,6 +161,7 @@ impl Command {
         match self {
             Self::Open(_) | Self::Leave(_) => None,
             Self::Update(id, ..)
+            | Self::Expect(id, ..)
             | Self::Attach(id, _)
             | Self::StartPlayout(id)
             | Self::Bridge(id, _)
