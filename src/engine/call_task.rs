@@ -155,7 +155,7 @@ pub(super) struct CallRoute {
 
 /// Where a peer has its numbers. Hardly a call asks, so their addresses are written only then.
 #[derive(Clone, Debug)]
-pub(super) enum PeerHost {
+pub(crate) enum PeerHost {
     /// At a gateway of its trunk, as calls by that have them.
     Gateway(Arc<Gateway>),
     /// At the address it calls from.
@@ -164,16 +164,29 @@ pub(super) enum PeerHost {
     Unknown,
 }
 
+impl PeerHost {
+    /// That of who calls by a trunk from `remote`: its gateway, else the address it calls from.
+    pub(crate) fn of_caller(trunk: &Trunk, remote: SocketAddr) -> Self {
+        let gateway = trunk.outbound.as_ref().and_then(|outbound| outbound.gateways.first());
+        gateway.map_or(Self::At(remote), |gateway| Self::Gateway(Arc::clone(gateway)))
+    }
+
+    /// The address of a number at the peer of a leg by `trunk`, for a REFER to that.
+    pub(crate) fn number_uri(&self, trunk: &Trunk, to: E164) -> String {
+        let number = to.as_str();
+        match self {
+            Self::Gateway(gateway) => called_uri(trunk, gateway, to)
+                .unwrap_or_else(|| format!("sip:{number}@{}", gateway.uri.host)),
+            Self::At(address) => format!("sip:{number}@{address}"),
+            Self::Unknown => format!("tel:{number}"),
+        }
+    }
+}
+
 impl CallRoute {
     /// The address of a number at the near leg's peer, for a REFER to that.
     fn number_uri(&self, to: E164) -> String {
-        let number = to.as_str();
-        match &self.peer_host {
-            PeerHost::Gateway(gateway) => called_uri(&self.trunk, gateway, to)
-                .unwrap_or_else(|| format!("sip:{number}@{}", gateway.uri.host)),
-            PeerHost::At(address) => format!("sip:{number}@{address}"),
-            PeerHost::Unknown => format!("tel:{number}"),
-        }
+        self.peer_host.number_uri(&self.trunk, to)
     }
 }
 

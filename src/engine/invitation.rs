@@ -66,7 +66,6 @@ use crate::types::transport::Transport;
 use std::cell::Cell;
 use std::cell::RefCell;
 use std::collections::VecDeque;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -292,7 +291,7 @@ fn admit(
 
 fn call_route(invitation: &Invitation, route: InboundRoute) -> CallRoute {
     let hops = invitation.request.headers.max_forwards().unwrap_or(MAX_FORWARDS);
-    let peer_host = peer_host(&route.trunk, invitation.flow.remote);
+    let peer_host = PeerHost::of_caller(&route.trunk, invitation.flow.remote);
     let record = is_recorded(&route.tenant, Some(&route.number), &route.profile);
     CallRoute {
         record,
@@ -310,12 +309,6 @@ fn call_route(invitation: &Invitation, route: InboundRoute) -> CallRoute {
         hops_left: hops.saturating_sub(1),
         peer_host,
     }
-}
-
-/// Where the peer of a trunk has its numbers: at its gateway, else at the address it calls from.
-fn peer_host(trunk: &Trunk, remote: SocketAddr) -> PeerHost {
-    let gateway = trunk.outbound.as_ref().and_then(|outbound| outbound.gateways.first());
-    gateway.map_or(PeerHost::At(remote), |gateway| PeerHost::Gateway(Arc::clone(gateway)))
 }
 
 /// A call whose record has begun.
