@@ -9,6 +9,7 @@ use crate::simulator::judge::REALM;
 use crate::simulator::judge::text;
 use crate::simulator::model::CarrierModel;
 use crate::simulator::registrar::Registrar;
+use crate::simulator::transfer::Transfers;
 use crate::simulator::way::recorded;
 use crate::sip::digest::server::Server;
 use crate::sip::message;
@@ -33,6 +34,8 @@ pub const ANSWER_AFTER: Duration = Duration::from_secs(2);
 pub(super) const FIRST_CSEQ: u32 = 100;
 /// The session interval of carriers that want one, in seconds.
 const SESSION_S: u32 = 1_800;
+/// The methods of a carrier's Allow.
+pub(super) const ALLOWED: &str = "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, PRACK, REFER, NOTIFY";
 /// Where a carrier sends calls on to (RFC 5737).
 const ELSEWHERE: &str = "203.0.113.99";
 
@@ -154,6 +157,7 @@ pub struct Carrier {
     branches: HashSet<Vec<u8>>,
     serial: u32,
     pub(super) registrar: Registrar,
+    pub(super) transfers: Transfers,
     pub(super) fork: Option<Fork>,
 }
 
@@ -178,6 +182,7 @@ impl Carrier {
             branches: HashSet::new(),
             serial: 0,
             registrar: Registrar::default(),
+            transfers: Transfers::default(),
             fork: None,
         }
     }
@@ -313,10 +318,12 @@ impl Carrier {
         }
         match &request.method {
             Method::Bye => {
+                self.check_transfer(now);
                 self.dialog = None;
                 self.reply(now, ends, &request, 200);
             }
             Method::Invite | Method::Update => self.refreshed(now, ends, &request),
+            Method::Refer if is_within => self.referred(now, ends, &request),
             _ => self.reply(now, ends, &request, 200),
         }
     }
@@ -486,7 +493,7 @@ impl Carrier {
         let description = seen.answer(media);
         let mut writer = ResponseWriter::to(request, source, 200, Some(b"carrier"));
         self.write_way(&mut writer, edge, request);
-        writer.header(HeaderName::Allow, "INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, PRACK");
+        writer.header(HeaderName::Allow, ALLOWED);
         let headers = &request.headers;
         if self.model.session_timer && headers.tokens(HeaderName::Supported).has("timer") {
             writer.header(HeaderName::Require, "timer");

@@ -1,4 +1,5 @@
-//! What a carrier makes of an INVITE: taken, challenged, or refused with the reason in words.
+//! What a carrier makes of an INVITE: taken, challenged, or refused with the reason in words; and of whom a REFER
+//! names.
 
 use crate::simulator::carrier::Carrier;
 use crate::simulator::description::Seen;
@@ -10,6 +11,7 @@ use crate::sip::digest::server::Account;
 use crate::sip::digest::server::Presented;
 use crate::sip::digest::server::Verdict;
 use crate::sip::message::Request;
+use crate::sip::message::method::Method;
 use crate::sip::message::name::HeaderName;
 use crate::sip::message::uri::Uri;
 use crate::types::moment::Moment;
@@ -31,10 +33,10 @@ pub(super) enum Judgement {
     Refused(u16, &'static str, String),
 }
 
-/// One thing a carrier wants of an INVITE.
+/// One thing a carrier wants of an INVITE, and the first two and `Telephone` of a REFER.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Rule {
-    /// The host of the Request-URI.
+    /// The host of the Request-URI, or of Refer-To.
     Host,
     /// How the called number is written.
     Called,
@@ -51,7 +53,21 @@ pub enum Rule {
 }
 
 /// A refusal in the making.
-type Objection = (u16, &'static str, String);
+pub(super) type Objection = (u16, &'static str, String);
+
+/// The place in a request where the number to be called stands, and the address there. Whom a REFER names is called
+/// by the rules for an INVITE.
+fn called_in(request: &Request) -> Result<(&'static str, Uri), Objection> {
+    if request.method != Method::Refer {
+        return Ok(("Request-URI", request.uri.clone()));
+    }
+    match request.headers.refer_to() {
+        Ok(Some(target)) => Ok(("Refer-To header", target.uri().clone())),
+        Ok(None) | Err(_) => {
+            Err((400, "Bad Request", "there is no Refer-To that can be read".to_owned()))
+        }
+    }
+}
 
 impl Carrier {
     pub(super) fn judge(
@@ -72,7 +88,14 @@ impl Carrier {
         }
     }
 
-    /// Whether an INVITE keeps a rule.
+    /// Whether whom a REFER names may be called as that is written.
+    pub(super) fn judge_target(&self, request: &Request) -> Result<(), Objection> {
+        self.host_of(request)?;
+        self.called(request)?;
+        self.telephone_parameter(request)
+    }
+
+    /// Whether an INVITE, or a REFER, keeps a rule.
     ///
     /// # Errors
     ///
@@ -91,8 +114,8 @@ impl Carrier {
     }
 
     fn host_of(&self, request: &Request) -> Result<(), Objection> {
-        let host = text(request.uri.host());
-        let host = host.to_ascii_lowercase();
+        let (place, uri) = called_in(request)?;
+        let host = text(uri.host()).to_ascii_lowercase();
         let is_address = host.trim_matches(['[', ']']).parse::<IpAddr>().is_ok();
         let (fits, wanted) = match self.model().hosts {
             HostRule::Any => (true, String::new()),
@@ -118,7 +141,7 @@ impl Carrier {
         if fits {
             return Ok(());
         }
-        let words = format!("the host of the Request-URI is {host}, and should be {wanted}");
+        let words = format!("the host of the {place} is {host}, and should be {wanted}");
         Err((403, "Forbidden", words))
     }
 
@@ -174,9 +197,11 @@ impl Carrier {
 
     fn called(&self, request: &Request) -> Result<(), Objection> {
         let model = self.model();
-        for (place, uri) in
-            [("Request-URI", &request.uri), ("To header", request.headers.to().uri())]
-        {
+        let (place, uri) = called_in(request)?;
+        // The To of a request within a call is not whom to call.
+        let to = (request.method != Method::Refer).then(|| request.headers.to().uri());
+        let to = to.map(|to| ("To header", to));
+        for (place, uri) in [(place, &uri)].into_iter().chain(to) {
             let user = text(uri.user());
             if !model.called.is_met_by(&user) {
                 let form = model.called.words();
@@ -254,14 +279,14 @@ impl Carrier {
         }
         let headers = &request.headers;
         let is_anonymous = text(headers.from().uri().user()).eq_ignore_ascii_case("anonymous");
-        let places: [(&str, &Uri); 3] = [
-            ("Request-URI", &request.uri),
-            ("To header", headers.to().uri()),
-            ("From header", headers.from().uri()),
-        ];
+        let (place, uri) = called_in(request)?;
+        let others: [(&str, &Uri); 2] =
+            [("To header", headers.to().uri()), ("From header", headers.from().uri())];
+        let others = others.into_iter().filter(|_| request.method != Method::Refer);
         let lacks = |uri: &Uri| uri.param("user") != Some(b"phone");
-        let missing = places
+        let missing = [(place, &uri)]
             .into_iter()
+            .chain(others)
             .filter(|(place, _)| !(is_anonymous && *place == "From header"))
             .find(|(_, uri)| lacks(uri));
         match missing {

@@ -10,4 +10,5 @@ pub mod judge;
 pub mod model;
 pub mod registrar;
 pub mod speak;
+pub mod transfer;
 mod way;

@@ -1,5 +1,6 @@
 //! Requests of a carrier's own: it calls us, changes the call, probes us, and hangs up.
 
+use crate::simulator::carrier::ALLOWED;
 use crate::simulator::carrier::Carrier;
 use crate::simulator::carrier::Dialog;
 use crate::simulator::carrier::FIRST_CSEQ;
@@ -110,6 +111,21 @@ impl Carrier {
         self.send(now, edge, bytes);
     }
 
+    /// Sends a request within the call at a later moment; one that ends it does so once we hang up as well.
+    pub(super) fn later(
+        &mut self,
+        at: Moment,
+        method: &Method,
+        (lines, body): (&[String], Option<&str>),
+    ) {
+        let Some(mut dialog) = self.dialog.take() else { return };
+        dialog.cseq += 1;
+        let bytes = self.written(&dialog, method, (lines, body));
+        let edge = dialog.edge;
+        self.dialog = Some(dialog);
+        self.send(at, edge, bytes);
+    }
+
     /// Cancels its call to us.
     pub fn cancel(&mut self, now: Moment) {
         let Some(dialog) = self.dialog.clone() else { return };
@@ -161,7 +177,7 @@ impl Carrier {
         let mut head = format!(
             "{name} {} SIP/2.0\r\nVia: SIP/2.0/{transport} {edge};branch=z9hG4bK-{}-{cseq}-{kind};rport\r\n\
              Max-Forwards: 69\r\nFrom: {}\r\nTo: {}\r\nCall-ID: {}\r\nCSeq: {cseq} {name}\r\n\
-             Contact: <{}>\r\nAllow: INVITE, ACK, BYE, CANCEL, OPTIONS, UPDATE, PRACK\r\n",
+             Contact: <{}>\r\nAllow: {ALLOWED}\r\n",
             dialog.target,
             dialog.call_id,
             dialog.local,
@@ -179,7 +195,11 @@ impl Carrier {
         }
         let body = body.unwrap_or_default();
         if !body.is_empty() {
-            head.push_str("Content-Type: application/sdp\r\n");
+            let kind = match method {
+                Method::Notify => "message/sipfrag;version=2.0",
+                _ => "application/sdp",
+            };
+            head.push_str(&format!("Content-Type: {kind}\r\n"));
         }
         head.push_str(&format!("Content-Length: {}\r\n\r\n{body}", body.len()));
         head.into()
