@@ -44,16 +44,24 @@ fn trial(profile: &str) -> Trial {
     trial_of(filled_in(profile, "own"))
 }
 
+/// The same, of a carrier that transfers calls by REFER.
+fn referring(profile: &str) -> Trial {
+    let text = filled_in(profile, "own");
+    trial_of(format!("{text}[calls]\nrefer_out = \"blind\"\n"))
+}
+
 #[test]
 fn every_shipped_profile_passes_the_sheet_of_its_carrier() {
     let mut wrong = String::new();
     for profile in shipped() {
-        let trial = trial(&profile);
-        let sheet = certify(&trial, None, None).unwrap();
-        assert_eq!(sheet.outcomes.len(), checks().count());
-        assert_eq!(sheet.carrier, profile, "a shipped profile has a model of its own");
-        if sheet.failures().count() > 0 {
-            wrong.push_str(&format!("\n{profile}\n{sheet}\n"));
+        for (trial, transfers) in [(trial(&profile), false), (referring(&profile), true)] {
+            let sheet = certify(&trial, None, None).unwrap();
+            assert_eq!(sheet.outcomes.len(), checks().count());
+            assert_eq!(sheet.carrier, profile, "a shipped profile has a model of its own");
+            assert_eq!(passed(&sheet).contains(&"transfer-out"), transfers, "{profile}\n{sheet}");
+            if sheet.failures().count() > 0 {
+                wrong.push_str(&format!("\n{profile}\n{sheet}\n"));
+            }
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
@@ -70,7 +78,7 @@ fn every_seeded_fault_fails_its_check_on_every_profile_that_has_it() {
     let mut wrong = String::new();
     let mut applied = HashSet::new();
     for profile in shipped() {
-        let trial = trial(&profile);
+        let trial = referring(&profile);
         let checks = passed(&certify(&trial, None, None).unwrap());
         for fault in FAULTS {
             let sheet = certify(&trial, Some(fault), Some(fault.found_by)).unwrap();
@@ -177,6 +185,21 @@ fn the_sheet_names_the_key_that_lets_media_in_from_anywhere() {
     let sheet = certify(&trial("smartflo"), Some(fault), Some("media-sources")).unwrap();
     let (_, why) = sheet.failures().next().unwrap();
     assert!(why.contains("`network.remote_media_cidrs`"), "{why}");
+}
+
+#[test]
+fn the_sheet_says_how_a_carrier_wants_whom_it_is_to_transfer_to_written() {
+    for (profile, name, words) in [
+        ("twilio", "refer-to-address", "the host of the Refer-To header is"),
+        ("tata-ip-auth", "refer-without-prefix", "the number in the Refer-To header is"),
+        ("airtel-ims", "refer-no-user-phone", "no user=phone in the Refer-To header"),
+        ("generic", "bye-before-notify", "BYE came before the NOTIFY"),
+    ] {
+        let fault = FAULTS.iter().find(|fault| fault.name == name).unwrap();
+        let sheet = certify(&referring(profile), Some(fault), Some(fault.found_by)).unwrap();
+        let (_, why) = sheet.failures().next().unwrap();
+        assert!(why.contains(words), "{profile}: {why}");
+    }
 }
 
 #[test]

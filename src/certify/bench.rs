@@ -18,6 +18,7 @@ use crate::certify::registering::REGISTER;
 use crate::certify::registering::Registering;
 use crate::certify::subject::OUR_PORT;
 use crate::certify::subject::Subject;
+use crate::engine::call_task::PeerHost;
 use crate::engine::call_task::invited_command;
 use crate::engine::dial;
 use crate::routing::admission::Admission;
@@ -256,6 +257,10 @@ impl<'s> Bench<'s> {
         if live.is_dialling() {
             self.dialling(event, queue);
         } else if let Some(input) = dial::input_of(event, None) {
+            let input = match self.fault {
+                Some(fault) => fault.told(input),
+                None => input,
+            };
             self.tell(CallInput::Leg(LegSide::Near, input), queue);
         }
     }
@@ -361,7 +366,7 @@ impl<'s> Bench<'s> {
                         inputs.push_back(CallInput::Agent(AgentInput::Ready));
                     }
                     CallOutput::Leg(LegSide::Near, output) => self.leg(output, queue),
-                    CallOutput::Record(event) => live_note(self.live.as_mut(), event),
+                    CallOutput::Record(event) => live_note(self.live.as_mut(), &event),
                     CallOutput::Leg(..)
                     | CallOutput::Agent(_)
                     | CallOutput::Connect(_)
@@ -418,15 +423,21 @@ impl<'s> Bench<'s> {
             self.refused.push(status);
         }
         let Some(dialog) = live.dialog else { return };
-        let edge = self.subject.edge().ip();
-        let command = invited_command(dialog, output, &|to| format!("sip:{}@{edge}", to.as_str()));
+        let trunk = &self.subject.trunk;
+        // Whom we called has its numbers at the same gateway.
+        let peer = PeerHost::of_caller(trunk, self.subject.calls_from());
+        let command = invited_command(dialog, output, &|to| peer.number_uri(trunk, to));
         queue.extend(command.map(Input::Command));
     }
 }
 
-fn live_note(live: Option<&mut Live>, event: CallEvent) {
-    if let (Some(live), CallEvent::Ended { cause, .. }) = (live, event) {
-        live.ended = Some(cause);
+fn live_note(live: Option<&mut Live>, event: &CallEvent) {
+    let Some(live) = live else { return };
+    match event {
+        CallEvent::Ended { cause, .. } => live.ended = Some(*cause),
+        CallEvent::TransferCompleted => live.transferred = Some(Ok(())),
+        CallEvent::TransferFailed(cause) => live.transferred = Some(Err(*cause)),
+        _ => (),
     }
 }
 

@@ -10,6 +10,7 @@ use crate::call::setup::CallSetup;
 use crate::call::setup::Opening;
 use crate::call::setup::Partner;
 use crate::call::side::LegSide;
+use crate::call::transfer::TransferRequest;
 use crate::certify::bench::Bench;
 use crate::certify::bench::Queue;
 use crate::certify::live::Live;
@@ -67,12 +68,14 @@ pub(super) struct CallOut {
     pub(super) from: Option<&'static str>,
     /// The caller is withheld.
     pub(super) withheld: bool,
+    /// Somebody else than who is called else.
+    pub(super) to: Option<&'static str>,
 }
 
 impl Bench<'_> {
     /// Plans a call to somebody.
     pub(super) fn plan(&mut self, call: CallOut) -> Result<OutboundPlan, Box<OutboundRefusal>> {
-        let to = self.subject.model.numbers.person.parse();
+        let to = call.to.unwrap_or(self.subject.model.numbers.person).parse();
         let refused = |cause| {
             Box::new(OutboundRefusal {
                 cause,
@@ -146,6 +149,31 @@ impl Bench<'_> {
         let cause = HangupCause::Normal;
         self.tell(CallInput::HangupRequested { cause, by }, &mut queue);
         self.run(queue);
+    }
+
+    /// The carrier is asked to connect the call with somebody else whom we may call by it, as the API asks for that.
+    ///
+    /// # Errors
+    ///
+    /// Why it is not asked, in words.
+    pub(super) fn ask_transfer(&mut self) -> Result<(), String> {
+        let to = Some(self.subject.model.numbers.foreign);
+        let plan = self.plan(CallOut { to, ..CallOut::default() }).map_err(|refusal| {
+            let cause = refusal.cause;
+            format!("the carrier is not asked to transfer: {} ({cause})", cause.text())
+        })?;
+        let target = Box::new(DialTarget::Number {
+            to: plan.dialled,
+            from: None,
+            trunk: None,
+            reason: DiversionReason::Deflection,
+            joined: Joined::Agent,
+        });
+        let mut queue = Queue::new();
+        let request = TransferRequest::Refer { target, otherwise: None };
+        self.tell(CallInput::TransferRequested(request), &mut queue);
+        self.run(queue);
+        Ok(())
     }
 
     /// The carrier calls our number.

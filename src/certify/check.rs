@@ -8,6 +8,7 @@ use crate::certify::outbound_checks as outbound;
 use crate::certify::registration_checks as registration;
 use crate::certify::session_checks as session;
 use crate::certify::subject::Subject;
+use crate::certify::transfer_checks as transfer;
 use crate::simulator::judge::Rule;
 use std::fmt;
 
@@ -257,4 +258,16 @@ checks! {
         "A switch that is being stopped refuses new calls with 503 and Retry-After, and keeps those it has.";
     "transfer" Any always, session::transfer,
         "A transfer the carrier asks for is refused, and the call goes on.";
+    "transfer-out" Out transfer::refers_out, transfer::made,
+        "A transfer is asked of the carrier by a number as it dials, and is over when it says so.";
+    "transfer-out-host" Out transfer::has_hosts, transfer::host,
+        "Whom it is to transfer to is named at the host of the trunk.";
+    "transfer-out-phone" Out transfer::wants_user_phone, transfer::telephone,
+        "Whom it is to transfer to is named with user=phone.";
+    "transfer-out-refused" Out transfer::refers_out, transfer::refused,
+        "A caller whom the carrier does not transfer, or not for long, stays with the agent.";
+    "transfer-out-silence" Out transfer::refers_out, transfer::silence,
+        "A caller comes back when the carrier takes a transfer and says nothing more.";
+    "transfer-out-hung-up" Out transfer::refers_out, transfer::hung_up,
+        "A carrier that hangs up instead of telling has transferred the caller only if it rang.";
 }

@@ -1,6 +1,8 @@
 //! `Fault`: a way in which a switch can be wrong, seeded to see that the sheet finds it.
 
+use crate::call::input::LegInput;
 use crate::certify::subject::Subject;
+use crate::certify::transfer_faults as transfer;
 use crate::routing::health::AliveCodes;
 use crate::routing::health::Probing;
 use crate::routing::outbound_trunk::NeverAfter;
@@ -49,6 +51,8 @@ enum How {
     Sent(Spoil),
     /// What we hear is not heeded.
     Heard(Spoil),
+    /// What the call is told of its leg is wrong.
+    Told(fn(LegInput) -> LegInput),
     /// A REGISTER is sent where the carrier wants none, and none where it wants one.
     Registers,
     /// A setting is not served.
@@ -75,7 +79,15 @@ impl Fault {
                     set(Arc::make_mut(registration));
                 }
             }
-            How::Sent(_) | How::Heard(_) | How::Registers | How::NotServed => (),
+            How::Sent(_) | How::Heard(_) | How::Told(_) | How::Registers | How::NotServed => (),
+        }
+    }
+
+    /// What the call is told of its leg, by a switch with this fault.
+    pub(super) fn told(&self, input: LegInput) -> LegInput {
+        match self.how {
+            How::Told(spoil) => spoil(input),
+            _ => input,
         }
     }
 
@@ -171,6 +183,30 @@ pub const FAULTS: &[Fault] = &[
     fault("deaf-to-packet-times", "packet-times", How::Heard(deaf_to_packet_times)),
     fault("fax-taken", "fax", How::Sent(fax_taken)),
     fault("transfer-taken", "transfer", How::Sent(transfer_taken)),
+    fault("refer-not-sent", "transfer-out", How::Sent(|t, _| unless(t, "REFER "))),
+    fault("refer-without-prefix", "transfer-out", How::Sent(transfer::number_without_prefix)),
+    fault("deaf-to-notify", "transfer-out", How::Heard(|t, _| unless(t, "NOTIFY "))),
+    fault("notify-unanswered", "transfer-out", How::Sent(|t, _| unanswered(t, "NOTIFY"))),
+    fault("bye-before-notify", "transfer-out", How::Told(|i| transfer::misread(i, (100, 200)))),
+    fault("refer-to-address", "transfer-out-host", How::Sent(transfer::at_an_address)),
+    fault("refer-no-user-phone", "transfer-out-phone", How::Sent(transfer::without_user_phone)),
+    fault("deaf-to-603", "transfer-out-refused", How::Told(transfer::refusal_misread)),
+    fault(
+        "failed-transfer-made",
+        "transfer-out-refused",
+        How::Told(|i| transfer::misread(i, (486, 200))),
+    ),
+    fault("bye-after-202", "transfer-out-silence", How::Told(|i| transfer::misread(i, (202, 200)))),
+    fault(
+        "ringing-overheard",
+        "transfer-out-hung-up",
+        How::Told(|i| transfer::misread(i, (180, 100))),
+    ),
+    fault(
+        "trying-taken-for-made",
+        "transfer-out-hung-up",
+        How::Told(|i| transfer::misread(i, (100, 180))),
+    ),
     fault("waits-for-media", "first-to-speak", How::Heard(|t, _| unless(t, "ACK "))),
     fault("carrier-challenged", "call-in", How::Setting(challenges)),
     fault("call-in-not-hung-up", "call-in", How::Sent(|t, _| unless(t, "BYE "))),
@@ -231,7 +267,7 @@ fn first_line(text: &str, line: &str) -> String {
 }
 
 /// Edits the lines of one header.
-fn header(text: &str, name: &str, edit: impl Fn(&str) -> Option<String>) -> String {
+pub(super) fn header(text: &str, name: &str, edit: impl Fn(&str) -> Option<String>) -> String {
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or((text, ""));
     let start = format!("{name}: ");
     let line = |line: &str| match line.strip_prefix(&start) {
@@ -251,7 +287,7 @@ fn body(text: &str, edit: impl Fn(&str) -> String) -> String {
 }
 
 /// Puts another user part into a URI or address.
-fn with_user(text: &str, user: impl Fn(&str) -> String) -> String {
+pub(super) fn with_user(text: &str, user: impl Fn(&str) -> String) -> String {
     let Some((before, rest)) = text.split_once("sip:") else { return text.to_owned() };
     let Some((own, after)) = rest.split_once('@') else { return text.to_owned() };
     format!("{before}sip:{}@{after}", user(own))

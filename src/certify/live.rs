@@ -25,6 +25,8 @@ pub(super) struct Live {
     /// The agent may be heard.
     pub(super) speaks: bool,
     pub(super) ended: Option<HangupCause>,
+    /// What came of a transfer by the carrier, or why nothing did.
+    pub(super) transferred: Option<Result<(), HangupCause>>,
     /// The caller, as we read it.
     pub(super) caller: Option<String>,
 }
@@ -42,6 +44,7 @@ impl Live {
             plans: Vec::new(),
             speaks: false,
             ended: None,
+            transferred: None,
             caller: None,
         }
     }

@@ -19,6 +19,8 @@ mod registration_checks;
 mod samples;
 mod session_checks;
 mod subject;
+mod transfer_checks;
+mod transfer_faults;
 
 pub use crate::certify::check::Outcome;
 pub use crate::certify::check::Sheet;

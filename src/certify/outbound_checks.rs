@@ -124,7 +124,8 @@ pub(super) fn caller_number(bench: &mut Bench<'_>) -> Checked {
     bench.rule(Rule::Caller)?;
     let before = bench.requests(Method::Invite).len();
     bench.live = None;
-    let foreign = CallOut { from: Some(bench.subject.model.numbers.foreign), withheld: false };
+    let from = Some(bench.subject.model.numbers.foreign);
+    let foreign = CallOut { from, ..CallOut::default() };
     if bench.dial(foreign).is_err() {
         // A call that is not placed shows nobody's number.
         return Ok(());
@@ -142,7 +143,7 @@ pub(super) fn has_identity(subject: &Subject) -> Result<(), &'static str> {
 }
 
 pub(super) fn withheld_caller(bench: &mut Bench<'_>) -> Checked {
-    let invite = bench.first_invite(CallOut { from: None, withheld: true })?;
+    let invite = bench.first_invite(CallOut { withheld: true, ..CallOut::default() })?;
     bench.carrier.keeps(Rule::Caller, &invite)?;
     let user = invite.headers.from().uri().user().unwrap_or_default().to_ascii_lowercase();
     let is_withheld = user == b"anonymous";

@@ -73,7 +73,10 @@ fn expect(status: u16, wanted: u16) -> Checked {
 }
 
 /// Both ways where the trunk has both.
-fn both_ways(bench: &mut Bench<'_>, then: impl Fn(&mut Bench<'_>) -> Checked) -> Checked {
+pub(super) fn both_ways(
+    bench: &mut Bench<'_>,
+    then: impl Fn(&mut Bench<'_>) -> Checked,
+) -> Checked {
     if bench.subject.calls_in() {
         bench.talk_in(true, &[])?;
         then(bench).map_err(|why| format!("in a call in, {why}"))?;
