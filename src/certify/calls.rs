@@ -144,10 +144,15 @@ impl Bench<'_> {
 
     /// We hang up.
     pub(super) fn hang_up(&mut self) {
-        let mut queue = Queue::new();
         let by = Party::Operator;
         let cause = HangupCause::Normal;
-        self.tell(CallInput::HangupRequested { cause, by }, &mut queue);
+        self.ask(CallInput::HangupRequested { cause, by });
+    }
+
+    /// An application asks something of the call.
+    pub(super) fn ask(&mut self, input: CallInput) {
+        let mut queue = Queue::new();
+        self.tell(input, &mut queue);
         self.run(queue);
     }
 
@@ -169,10 +174,8 @@ impl Bench<'_> {
             reason: DiversionReason::Deflection,
             joined: Joined::Agent,
         });
-        let mut queue = Queue::new();
         let request = TransferRequest::Refer { target, otherwise: None };
-        self.tell(CallInput::TransferRequested(request), &mut queue);
-        self.run(queue);
+        self.ask(CallInput::TransferRequested(request));
         Ok(())
     }
 

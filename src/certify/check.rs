@@ -212,6 +212,8 @@ checks! {
         "Gateways are probed no oftener than the carrier bears.";
     "call-in" In always, inbound::call_in,
         "A call in is taken, challenged only where the carrier has a password, and dialled number and caller are read.";
+    "withheld-caller-in" In always, inbound::withheld_caller_in,
+        "A caller who withholds the number is taken, or refused with 433, as the profile says.";
     "unknown-number" In always, inbound::unknown_number,
         "A number that is not ours is refused with 404.";
     "outcomes" In inbound::gives_up, inbound::outcomes,
@@ -252,6 +254,8 @@ checks! {
         "Packets are taken from where the carrier says and from its networks, and from nowhere else.";
     "hold" Any always, session::hold,
         "Hold in all three styles stops our media, and a later offer brings it back.";
+    "hold-by-us" Any always, session::hold_by_us,
+        "Whom we hold is told so, as the profile says, and told when we are back.";
     "fax" Any always, session::fax,
         "A fax that is offered is refused with 488, and the call goes on.";
     "draining" In always, session::draining,

@@ -1,21 +1,13 @@
 //! `Fault`: a way in which a switch can be wrong, seeded to see that the sheet finds it.
 
 use crate::call::input::LegInput;
+use crate::certify::setting_faults as setting;
 use crate::certify::subject::Subject;
 use crate::certify::transfer_faults as transfer;
-use crate::routing::health::AliveCodes;
-use crate::routing::health::Probing;
-use crate::routing::outbound_trunk::NeverAfter;
 use crate::routing::outbound_trunk::OutboundTrunk;
-use crate::routing::outbound_trunk::RedirectPolicy;
 use crate::routing::registration::TrunkRegistration;
 use crate::routing::signalling::Prack;
-use crate::routing::trunk::DigestAccount;
-use crate::routing::trunk::DigestAlgorithm;
 use crate::routing::trunk::Trunk;
-use crate::types::secret::Secret;
-use crate::types::srtp::SrtpPolicy;
-use ipnet::IpNet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -137,33 +129,35 @@ pub const FAULTS: &[Fault] = &[
     fault("address-in-request-uri", "request-host", How::Sent(address_in_request_uri)),
     fault("number-without-prefix", "called-number", How::Sent(number_without_prefix)),
     fault("foreign-caller", "caller-number", How::Sent(foreign_caller)),
+    fault("caller-in-another-form", "caller-number", How::Sent(caller_in_another_form)),
     fault("caller-withheld-unasked", "caller-number", How::Sent(anonymous_from)),
     fault("no-asserted-identity", "asserted-identity", How::Sent(no_asserted_identity)),
     fault("identity-of-another-host", "asserted-identity", How::Sent(identity_elsewhere)),
     fault("caller-shown-though-withheld", "withheld-caller", How::Sent(no_privacy)),
     fault("no-user-phone", "user-phone", How::Sent(|t, _| Some(t.replace(";user=phone", "")))),
     fault("requires-100rel", "extensions", How::Setting(|t| t.signalling.prack = Prack::Required)),
-    fault("media-not-as-agreed", "media-offer", How::Setting(other_media)),
+    fault("media-not-as-agreed", "media-offer", How::Setting(setting::other_media)),
     fault("no-telephone-event", "keys", How::Setting(|t| t.media.dtmf_payload_type = None)),
     fault("oversized-request", "datagram", How::Sent(oversized)),
     fault("no-answer-to-challenge", "challenge", How::Outbound(|o| o.account = None)),
+    fault("answers-with-another-password", "challenge", How::Outbound(setting::another_password)),
     fault("ack-past-record-route", "call-out", How::Sent(ack_past_route)),
     fault("contact-rewritten", "call-out", How::Sent(contact_rewritten)),
     fault("no-bye", "call-out", How::Sent(|t, _| unless(t, "BYE "))),
     fault("early-media-kept", "early-media", How::Heard(media_never_moves)),
     fault("tries-on-after-busy", "busy", How::Outbound(|o| o.failover.on_codes.push(486))),
     fault("no-failover", "failover", How::Outbound(|o| o.failover.on_codes.clear())),
-    fault("tries-on-after-ringing", "rang", How::Outbound(tries_on_after_ringing)),
+    fault("tries-on-after-ringing", "rang", How::Outbound(setting::tries_on_after_ringing)),
     fault("waits-on-silence", "silence", How::Outbound(|o| o.failover.on_timeout = false)),
-    fault("deaf-to-throttling", "throttling", How::Outbound(deaf_to_throttling)),
+    fault("deaf-to-throttling", "throttling", How::Outbound(setting::deaf_to_throttling)),
     fault("no-cancel", "cancel", How::Sent(|t, _| unless(t, "CANCEL "))),
     fault("crossing-answer-forgotten", "cancel-race", How::Sent(|t, _| unless(t, "BYE "))),
     fault("rings-for-ever", "ring-timeout", How::Sent(|t, _| unless(t, "CANCEL "))),
-    fault("follows-redirects", "redirect", How::Outbound(follows_redirects)),
+    fault("follows-redirects", "redirect", How::Outbound(setting::follows_redirects)),
     fault("second-answer-kept", "forked", How::Sent(fork_kept)),
     fault("second-answer-unacknowledged", "forked", How::Sent(fork_unacknowledged)),
     fault("deaf-to-422", "interval", How::Sent(short_interval)),
-    fault("no-channel-limit", "ceilings", How::Setting(no_channel_limit)),
+    fault("no-channel-limit", "ceilings", How::Setting(setting::no_channel_limit)),
     fault("no-pace", "ceilings", How::Outbound(|o| o.limits.cps_max = 0)),
     fault("ends-long-calls", "long-call", How::Setting(|t| t.max_duration = HOUR)),
     fault("keys-of-our-own-type", "key-types", How::Sent(own_key_type)),
@@ -176,7 +170,10 @@ pub const FAULTS: &[Fault] = &[
     fault("offer-of-one-codec", "refresh-without-offer", How::Sent(one_codec)),
     fault("sends-while-held", "hold", How::Sent(sends_while_held)),
     fault("silent-after-hold", "hold", How::Heard(stays_held)),
+    fault("deaf-to-null-address", "hold", How::Heard(deaf_to_null_address)),
     fault("hold-refused", "hold", How::Sent(refresh_refused)),
+    fault("hold-not-told", "hold-by-us", How::Sent(hold_not_told)),
+    fault("never-taken-back", "hold-by-us", How::Sent(never_taken_back)),
     fault("drains-without-a-time", "draining", How::Sent(no_retry_after)),
     fault("draining-is-final", "draining", How::Sent(draining_is_final)),
     fault("drains-calls-too", "draining", How::Sent(|t, _| unanswered(t, "INVITE"))),
@@ -208,23 +205,29 @@ pub const FAULTS: &[Fault] = &[
         How::Told(|i| transfer::misread(i, (100, 180))),
     ),
     fault("waits-for-media", "first-to-speak", How::Heard(|t, _| unless(t, "ACK "))),
-    fault("carrier-challenged", "call-in", How::Setting(challenges)),
+    fault("carrier-challenged", "call-in", How::Setting(setting::challenges)),
     fault("call-in-not-hung-up", "call-in", How::Sent(|t, _| unless(t, "BYE "))),
+    fault("bye-past-record-route", "call-in", How::Sent(bye_past_route)),
     fault("number-not-found", "call-in", How::Setting(|t| t.did_sources.clear())),
     fault("caller-misread", "call-in", How::Heard(caller_lost)),
-    fault("unknown-number-unavailable", "unknown-number", How::Setting(unknown_unavailable)),
-    fault("no-answer-rings-elsewhere", "outcomes", How::Setting(no_answer_goes_on)),
+    fault("withheld-caller-refused", "withheld-caller-in", How::Sent(turned_away)),
+    fault(
+        "unknown-number-unavailable",
+        "unknown-number",
+        How::Setting(setting::unknown_unavailable),
+    ),
+    fault("no-answer-rings-elsewhere", "outcomes", How::Setting(setting::no_answer_goes_on)),
     fault("overload-is-final", "outcomes", How::Setting(|t| t.response_map.overload = 486)),
     fault("answer-without-offer", "offerless", How::Sent(answer_without_offer)),
     fault("deaf-to-answer-in-ack", "offerless", How::Heard(answer_lost)),
-    fault("short-timer-refused", "short-timer", How::Setting(short_timer_refused)),
+    fault("short-timer-refused", "short-timer", How::Setting(setting::short_timer_refused)),
     fault("lost-ack-ignored", "lost-ack", How::Sent(|t, _| unless(t, "BYE "))),
     fault("cancel-unanswered", "cancel-in", How::Sent(cancel_unanswered)),
     fault("cancelled-call-kept", "cancel-in", How::Sent(|t, _| unless(t, "SIP/2.0 487"))),
-    fault("answers-strangers", "strangers", How::Setting(answers_strangers)),
+    fault("answers-strangers", "strangers", How::Setting(setting::answers_strangers)),
     fault("deaf-to-secret-header", "secret-header", How::Heard(secret_overlooked)),
     fault("silent-to-options", "options-in", How::Sent(|t, _| unanswered(t, "OPTIONS"))),
-    fault("probes-too-often", "options-rate", How::Outbound(probes_too_often)),
+    fault("probes-too-often", "options-rate", How::Outbound(setting::probes_too_often)),
 ];
 
 const MOMENT: Duration = Duration::from_secs(1);
@@ -351,6 +354,22 @@ fn foreign_caller(text: String, subject: &Subject) -> Option<String> {
     Some(header(&text, "P-Preferred-Identity", change))
 }
 
+/// The number is ours, and not written as the carrier knows it.
+fn caller_in_another_form(text: String, subject: &Subject) -> Option<String> {
+    if !is_opening_invite(&text) {
+        return Some(text);
+    }
+    let own = subject.model.caller.write(subject.own.as_str());
+    let other = match own.strip_prefix('+') {
+        Some(bare) => bare.to_owned(),
+        None => subject.own.to_string(),
+    };
+    let change = |value: &str| Some(value.replace(&own, &other));
+    let text = header(&text, "From", change);
+    let text = header(&text, "P-Asserted-Identity", change);
+    Some(header(&text, "P-Preferred-Identity", change))
+}
+
 fn anonymous_from(text: String, _: &Subject) -> Option<String> {
     if !is_opening_invite(&text) {
         return Some(text);
@@ -383,15 +402,6 @@ fn no_privacy(text: String, subject: &Subject) -> Option<String> {
     Some(header(&text, "Privacy", |_| None))
 }
 
-fn other_media(trunk: &mut Trunk) {
-    if trunk.media.srtp.policy == SrtpPolicy::Off {
-        trunk.media.srtp.policy = SrtpPolicy::Required;
-        trunk.media.srtp.needs_tls = false;
-    } else {
-        trunk.media.srtp.policy = SrtpPolicy::Off;
-    }
-}
-
 fn oversized(text: String, _: &Subject) -> Option<String> {
     if !is_opening_invite(&text) {
         return Some(text);
@@ -403,6 +413,14 @@ fn oversized(text: String, _: &Subject) -> Option<String> {
 /// A request within a call goes straight to the Contact: the carrier's network is not reached that way.
 fn ack_past_route(text: String, _: &Subject) -> Option<String> {
     if !text.starts_with("ACK ") {
+        return Some(text);
+    }
+    Some(header(&text, "Route", |_| None))
+}
+
+/// The same at the end of a call.
+fn bye_past_route(text: String, _: &Subject) -> Option<String> {
+    if !text.starts_with("BYE ") {
         return Some(text);
     }
     Some(header(&text, "Route", |_| None))
@@ -421,23 +439,9 @@ fn media_never_moves(text: String, subject: &Subject) -> Option<String> {
     Some(text.replace(&format!("m=audio {} ", port + 20), &format!("m=audio {port} ")))
 }
 
-fn deaf_to_throttling(outbound: &mut OutboundTrunk) {
-    outbound.failover.throttle.clear();
-    outbound.failover.honour_retry_after = false;
-}
-
-const fn tries_on_after_ringing(outbound: &mut OutboundTrunk) {
-    outbound.failover.never_after = NeverAfter::EarlyMedia;
-}
-
 fn never_refreshes(text: String, _: &Subject) -> Option<String> {
     let is_again = text.starts_with("INVITE ") && !is_opening_invite(&text);
     (!is_again && !text.starts_with("UPDATE ")).then_some(text)
-}
-
-const fn follows_redirects(outbound: &mut OutboundTrunk) {
-    outbound.redirect.policy = RedirectPolicy::SameGateway;
-    outbound.redirect.max = 3;
 }
 
 fn refresh_refused(text: String, _: &Subject) -> Option<String> {
@@ -459,6 +463,41 @@ fn sends_while_held(text: String, _: &Subject) -> Option<String> {
     Some(body(&text, |body| {
         body.replace("a=recvonly", "a=sendrecv").replace("a=inactive", "a=sendrecv")
     }))
+}
+
+/// A hold by RFC 2543 is read as any other offer.
+fn deaf_to_null_address(text: String, subject: &Subject) -> Option<String> {
+    let (null, real) = ("IN IP4 0.0.0.0", format!("IN IP4 {}", subject.subscription.media.ip()));
+    if !text.contains(null) {
+        return Some(text);
+    }
+    Some(body(&text, |body| body.replace(null, &real)))
+}
+
+/// A hold of ours looks like any other offer.
+fn hold_not_told(text: String, _: &Subject) -> Option<String> {
+    if !text.starts_with("INVITE ") {
+        return Some(text);
+    }
+    Some(body(&text, |body| {
+        body.replace("a=sendonly", "a=sendrecv").replace("a=inactive", "a=sendrecv")
+    }))
+}
+
+/// The end of a hold of ours looks like another one.
+fn never_taken_back(text: String, _: &Subject) -> Option<String> {
+    if !text.starts_with("INVITE ") || is_opening_invite(&text) {
+        return Some(text);
+    }
+    Some(body(&text, |body| body.replace("a=sendrecv", "a=sendonly")))
+}
+
+fn turned_away(text: String, _: &Subject) -> Option<String> {
+    if text.starts_with("SIP/2.0 200") && answers(&text, "INVITE") {
+        let text = body(&text, |_| String::new());
+        return Some(first_line(&text, "SIP/2.0 433 Anonymity Disallowed"));
+    }
+    Some(text)
 }
 
 fn is_of_fork(text: &str) -> bool {
@@ -499,16 +538,6 @@ fn short_interval(text: String, _: &Subject) -> Option<String> {
     Some(header(&text, "Session-Expires", |_| Some("1800".to_owned())))
 }
 
-/// With one of the two limits gone, the other may still stand.
-fn no_channel_limit(trunk: &mut Trunk) {
-    trunk.calls_max = 0;
-    if let Some(outbound) = &mut trunk.outbound {
-        let outbound = Arc::make_mut(outbound);
-        outbound.limits.calls_max = 0;
-        outbound.limits.cps_max = 0;
-    }
-}
-
 fn own_key_type(text: String, _: &Subject) -> Option<String> {
     if !text.starts_with("SIP/2.0 200") || !answers_within(&text, "INVITE") {
         return Some(text);
@@ -530,15 +559,6 @@ fn transfer_taken(text: String, _: &Subject) -> Option<String> {
     Some(text)
 }
 
-fn challenges(trunk: &mut Trunk) {
-    trunk.digest = Some(DigestAccount {
-        username: "carrier".to_owned(),
-        password: Secret::new("carrier".to_owned()),
-        realm: "tandem".to_owned(),
-        algorithms: vec![DigestAlgorithm::Md5],
-    });
-}
-
 fn caller_lost(text: String, _: &Subject) -> Option<String> {
     if !text.starts_with("INVITE ") {
         return Some(text);
@@ -546,23 +566,11 @@ fn caller_lost(text: String, _: &Subject) -> Option<String> {
     Some(header(&text, "From", |value| Some(with_user(value, |_| "unknown".to_owned()))))
 }
 
-const fn unknown_unavailable(trunk: &mut Trunk) {
-    trunk.response_map.unknown_did = 480;
-}
-
-const fn no_answer_goes_on(trunk: &mut Trunk) {
-    trunk.response_map.no_answer = 480;
-}
-
 fn answer_without_offer(text: String, _: &Subject) -> Option<String> {
     if text.starts_with("SIP/2.0 200") && answers(&text, "INVITE") {
         return Some(body(&text, |_| String::new()));
     }
     Some(text)
-}
-
-const fn short_timer_refused(trunk: &mut Trunk) {
-    trunk.signalling.session_timer.spares_old_peers = false;
 }
 
 /// Every call from the carrier is taken as if it had the trunk's secret.
@@ -575,19 +583,4 @@ fn secret_overlooked(text: String, subject: &Subject) -> Option<String> {
         let bare = header(&text, name, |_| None);
         header(&bare, "From", |from| Some(format!("{from}\r\n{name}: {}", value.expose())))
     }))
-}
-
-fn answers_strangers(trunk: &mut Trunk) {
-    trunk.sources.extend("0.0.0.0/0".parse::<IpNet>());
-}
-
-fn probes_too_often(outbound: &mut OutboundTrunk) {
-    outbound.health.probing = Some(Probing {
-        interval: Duration::from_secs(5),
-        timeout: Duration::from_secs(4),
-        down_after: 3,
-        up_after: 2,
-        alive: AliveCodes::Any,
-        request_user: String::new(),
-    });
 }

@@ -5,6 +5,7 @@ use crate::certify::bench::MOMENT;
 use crate::certify::check::Checked;
 use crate::certify::subject::STRANGER;
 use crate::certify::subject::Subject;
+use crate::simulator::speak::CallIn;
 use crate::sip::message::Message;
 use crate::sip::message::Response;
 use crate::sip::message::method::Method;
@@ -63,6 +64,33 @@ pub(super) fn call_in(bench: &mut Bench<'_>) -> Checked {
         return Err("no BYE reached the carrier".to_owned());
     }
     Ok(())
+}
+
+pub(super) fn withheld_caller_in(bench: &mut Bench<'_>) -> Checked {
+    let subject = bench.subject;
+    let headers = secret_headers(bench);
+    let call = CallIn {
+        edge: subject.calls_from(),
+        called: subject.own.as_str(),
+        caller: None,
+        offers: true,
+        headers: &headers,
+        more: &[],
+    };
+    bench.carrier.call(bench.now, &call);
+    bench.pass(MOMENT);
+    if !subject.trunk.anonymous_allowed {
+        return match bench.final_response(Method::Invite).map(|response| response.status) {
+            Some(433) => Ok(()),
+            Some(status) => Err(format!("it was answered {status}, and not 433")),
+            None => Err("it was not answered".to_owned()),
+        };
+    }
+    bench.is_taken()?;
+    match bench.live.as_ref().and_then(|live| live.caller.as_deref()) {
+        None | Some("") => bench.is_talking(),
+        Some(caller) => Err(format!("the caller was read as {caller:?}, who withholds the number")),
+    }
 }
 
 pub(super) fn unknown_number(bench: &mut Bench<'_>) -> Checked {

@@ -18,6 +18,7 @@ mod registering;
 mod registration_checks;
 mod samples;
 mod session_checks;
+mod setting_faults;
 mod subject;
 mod transfer_checks;
 mod transfer_faults;

@@ -1,5 +1,7 @@
 //! Checks of what carriers do within a call, in whichever way the trunk has calls.
 
+use crate::call::input::Input as CallInput;
+use crate::call::side::LegSide;
 use crate::certify::bench::Bench;
 use crate::certify::bench::MOMENT;
 use crate::certify::check::Checked;
@@ -8,6 +10,7 @@ use crate::routing::signalling::TimerMode;
 use crate::simulator::carrier::Answering;
 use crate::simulator::description::Description;
 use crate::simulator::description::Seen;
+use crate::sip::message::Message;
 use crate::sip::message::Request;
 use crate::sip::message::method::Method;
 use crate::sip::message::name::HeaderName;
@@ -236,6 +239,47 @@ pub(super) fn hold(bench: &mut Bench<'_>) -> Checked {
         }
     }
     Ok(())
+}
+
+/// The direction of our last offer within the call that reached the carrier.
+fn offered(bench: &Bench<'_>) -> Option<String> {
+    bench.carrier.heard().iter().rev().find_map(|heard| match &heard.message {
+        Message::Request(request)
+            if request.method == Method::Invite && request.headers.to().tag().is_some() =>
+        {
+            Seen::of(&request.body).map(|seen| seen.direction)
+        }
+        Message::Request(_) | Message::Response(_) => None,
+    })
+}
+
+pub(super) fn hold_by_us(bench: &mut Bench<'_>) -> Checked {
+    bench.talk()?;
+    let silent = bench.subject.trunk.media.silent_hold;
+    for (input, what, wanted) in [
+        (
+            CallInput::HoldRequested(LegSide::Near),
+            "hold",
+            if silent { "inactive" } else { "sendonly" },
+        ),
+        (CallInput::ResumeRequested(LegSide::Near), "the end of hold", "sendrecv"),
+    ] {
+        bench.ask(input);
+        bench.pass(MOMENT);
+        bench.is_content()?;
+        match offered(bench) {
+            Some(direction) if direction == wanted => (),
+            Some(direction) => {
+                return Err(format!("{what} is offered as {direction}, and should be as {wanted}"));
+            }
+            None => return Err(format!("no re-INVITE tells of {what}")),
+        }
+    }
+    let plan = bench.live.as_ref().and_then(|live| live.plans.last());
+    if !plan.is_some_and(|plan| plan.direction.sends()) {
+        return Err("we stay silent after a hold of ours".to_owned());
+    }
+    bench.goes_on()
 }
 
 pub(super) fn fax(bench: &mut Bench<'_>) -> Checked {

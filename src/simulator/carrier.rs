@@ -553,7 +553,11 @@ impl Carrier {
         }
         let bytes = match Seen::of(&request.body) {
             Some(seen) => {
-                let answer = seen.answer(self.subscription.media);
+                let version = self.dialog.as_mut().map_or(1, |dialog| {
+                    dialog.description.version += 1;
+                    dialog.description.version
+                });
+                let answer = Description { version, ..seen.answer(self.subscription.media) };
                 writer.finish_with("application/sdp", answer.text().as_bytes())
             }
             None => writer.finish(),

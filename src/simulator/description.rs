@@ -139,7 +139,15 @@ impl Seen {
         let events = self.events.clone().unwrap_or_else(|| EVENTS.to_owned());
         let first = self.codecs.first().cloned().unwrap_or_else(|| CODECS[0].to_owned());
         let key = self.key.clone().filter(|_| self.protocol == "RTP/SAVP");
-        let answer = Description { codecs: vec![first], events, ..Description::offer(media, None) };
+        // RFC 3264 §6.1: who is held sends nothing.
+        let direction = match self.direction.as_str() {
+            "sendonly" => "recvonly",
+            "recvonly" => "sendonly",
+            "inactive" => "inactive",
+            _ => "sendrecv",
+        };
+        let fresh = Description::offer(media, None);
+        let answer = Description { codecs: vec![first], events, direction, ..fresh };
         match key {
             Some((tag, suite)) => Description { tag, suite: Some(suite), ..answer },
             None => answer,
@@ -168,5 +176,9 @@ mod tests {
         assert_eq!((seen.codecs.len(), seen.events.as_deref()), (2, Some("101")));
         assert_eq!(seen.direction, "sendrecv");
         assert_eq!(seen.answer(media).codecs, ["0"]);
+        for (offered, answered) in [("sendrecv", "sendrecv"), ("sendonly", "recvonly")] {
+            let seen = Seen { direction: offered.to_owned(), ..seen.clone() };
+            assert_eq!(seen.answer(media).direction, answered);
+        }
     }
 }
