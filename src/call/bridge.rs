@@ -101,7 +101,7 @@ impl Call {
             }
             TransferRequest::Bridge(request) => {
                 if !self.join(now, request, (TransferMode::Bridge, back), out) {
-                    self.cannot_transfer(HangupCause::Overload, out);
+                    self.has_no_line(now, out);
                 }
             }
             TransferRequest::Attended(request) => {
@@ -142,6 +142,14 @@ impl Call {
     pub(super) fn cannot_transfer(&self, cause: HangupCause, out: &mut Vec<Output>) {
         out.push(Output::Record(CallEvent::TransferFailed(cause)));
         self.tell_agent(AgentOutput::TellTransfer(TransferNews::Failed(cause)), out);
+    }
+
+    /// There is no line for the target: the transfer fails as it begins.
+    pub(super) fn has_no_line(&mut self, now: Moment, out: &mut Vec<Output>) {
+        self.cannot_transfer(HangupCause::Overload, out);
+        if self.state == State::Talking {
+            self.expect_leaving(now, HangupCause::Overload);
+        }
     }
 
     pub(super) fn in_joining(
@@ -333,12 +341,22 @@ impl Call {
             (Some((far, is_agent)), _) if there(far) => self.state = State::Bridged(far, is_agent),
             (_, AgentState::Connecting | AgentState::Ready) => {
                 self.tell_agent(AgentOutput::TellTransfer(undone.news()), out);
+                match undone {
+                    // A script waits for whom it dialled, and hears what came of it.
+                    Undone::Failed(cause) if !self.dials() => self.expect_leaving(now, cause),
+                    Undone::Failed(_) | Undone::Withdrawn => self.timers.stop(Timer::LeaveEnd),
+                }
                 self.state = State::Talking;
             }
             (_, AgentState::Absent | AgentState::Announcing | AgentState::Gone) => {
                 self.replace_or_announce(now, undone.cause(), out);
             }
         }
+    }
+
+    /// Whether the near leg waits for somebody its agent dialled, and waits for as well.
+    const fn dials(&self) -> bool {
+        matches!(self.state, State::Joining(Joining { mode: Some(TransferMode::Dial), .. }))
     }
 
     /// What is reported of a transfer to `target` that failed: the target's own final status, where it gave

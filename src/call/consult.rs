@@ -38,7 +38,7 @@ impl Call {
         out: &mut Vec<Output>,
     ) {
         let Some(target) = self.dial(now, request, out) else {
-            return self.cannot_transfer(HangupCause::Overload, out);
+            return self.has_no_line(now, out);
         };
         out.push(Output::Record(CallEvent::TransferBegun(TransferMode::Attended)));
         self.tell_agent(AgentOutput::TellTransfer(TransferNews::Begun), out);

@@ -80,6 +80,7 @@ impl Call {
     pub(super) fn reach_partner(&mut self, now: Moment, out: &mut Vec<Output>) -> bool {
         let is_answered = self.answered_at.is_some();
         self.timers.stop(Timer::TargetEnd);
+        self.timers.stop(Timer::LeaveEnd);
         if is_answered {
             let hangup_after = self.setup.agent.hangup_after;
             self.timers.set(Timer::HangUp, hangup_after.map(|after| now + after));

@@ -4,6 +4,7 @@ use crate::call::dial::DialRequest;
 use crate::call::dial::LegTerms;
 use crate::routing::signalling::InboundProgress;
 use crate::routing::trunk::ResponseMap;
+use crate::types::agent::AgentKind;
 use crate::types::agent::AgentSettings;
 use crate::types::agent::AnswerPolicy;
 use crate::types::fault_policy::ComfortAudio;
@@ -95,6 +96,8 @@ pub(super) struct AgentTerms {
     pub(super) hangup_after: Option<Duration>,
     pub(super) reinvite_after: Option<Duration>,
     pub(super) comfort: ComfortAudio,
+    /// It is told of transfers that fail, by the dialect it speaks.
+    pub(super) hears_of_failures: bool,
 }
 
 impl AgentTerms {
@@ -104,6 +107,7 @@ impl AgentTerms {
             hangup_after: settings.hangup_after,
             reinvite_after: settings.reinvite_after,
             comfort: settings.faults.comfort,
+            hears_of_failures: matches!(settings.kind, AgentKind::Realtime(_)),
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::call::supervision::Supervise;
 use crate::call::supervision::SupervisionMode;
 use crate::call::supervision::SupervisorStanding;
 use crate::types::agent::AgentSettings;
+use crate::types::cause::HangupCause;
 use crate::types::id::AiProfileId;
 use crate::types::moment::Moment;
 use std::collections::VecDeque;
@@ -270,6 +271,8 @@ pub(super) struct Steered {
     pub(super) attaching: bool,
     /// Its connection broke, and nothing of it is left to be heard.
     pub(super) missing: bool,
+    /// Why the last transfer failed that it may take for one under way.
+    pub(super) failed_for: Option<HangupCause>,
     pub(super) recording: Recording,
 }
 

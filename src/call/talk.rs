@@ -26,9 +26,10 @@ impl Call {
             News::Near(news) => self.near_answered(now, news, out),
             News::Agent(AgentNews::Ready) => self.tell_agent(AgentOutput::TellAnswered, out),
             News::Agent(AgentNews::Lost(cause)) => self.replace_or_announce(now, cause, out),
-            News::Agent(AgentNews::HungUp) => {
-                self.end(now, HangupCause::Normal, Party::Agent, out);
-            }
+            News::Agent(AgentNews::HungUp) => match self.leaves_for() {
+                Some(cause) => self.replace_or_announce(now, cause, out),
+                None => self.end(now, HangupCause::Normal, Party::Agent, out),
+            },
             News::Transfer(request) => self.begin_transfer(now, request, None, out),
             News::HangUp { cause, by } => self.end(now, cause, by, out),
             News::Due(timer) => self.due_answered(now, timer, out),
@@ -127,6 +128,7 @@ impl Call {
             | Timer::FallbackEnd
             | Timer::TargetEnd
             | Timer::ReferEnd
+            | Timer::LeaveEnd
             | Timer::SupervisorEnd(_) => (),
         }
     }

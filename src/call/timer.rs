@@ -21,6 +21,8 @@ pub(super) enum Timer {
     TargetEnd,
     /// The carrier said nothing of its transfer for too long.
     ReferEnd,
+    /// An agent that leaves from now on does not leave for a transfer that has failed.
+    LeaveEnd,
     /// The supervisor in this seat did not answer in time.
     SupervisorEnd(Seat),
     /// The profile hangs up by itself.

@@ -8,7 +8,13 @@ use crate::call::dial::DialTarget;
 use crate::call::event::CallEvent;
 use crate::call::input::Input;
 use crate::call::steer::Senseless;
+use crate::call::timer::Timer;
 use crate::types::cause::HangupCause;
+use crate::types::moment::Moment;
+use std::time::Duration;
+
+/// How long after it failed a transfer may be taken for one that is under way, by an agent that is not told.
+const LEAVE_MAX: Duration = Duration::from_secs(2);
 
 /// How and to whom a call shall be transferred.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -179,6 +185,22 @@ impl Call {
             | Input::ResumeRequested(_)
             | Input::DeadlineReached => Ok(()),
         }
+    }
+
+    /// A transfer failed, and may have done so at once. An agent that asks for one and leaves counts on it to be under
+    /// way: for a moment its leaving is no wish to end the call, unless it is one that was told.
+    pub(super) fn expect_leaving(&mut self, now: Moment, cause: HangupCause) {
+        if self.agent == AgentState::Ready && !self.setup.agent.hears_of_failures {
+            self.steered.failed_for = Some(cause);
+            self.timers.set(Timer::LeaveEnd, now + LEAVE_MAX);
+        }
+    }
+
+    /// Why the transfer failed for which the agent leaves at this moment; `None`: it wants the call ended.
+    pub(super) fn leaves_for(&mut self) -> Option<HangupCause> {
+        let is_expected = self.timers.is_set(Timer::LeaveEnd);
+        self.timers.stop(Timer::LeaveEnd);
+        self.steered.failed_for.take().filter(|_| is_expected)
     }
 
     fn check_begin(&self, mode: TransferMode) -> Result<(), Senseless> {

@@ -39,8 +39,8 @@ pub(crate) async fn transfer(node: &Node, key: &str, call: &str, wish: Value) {
     assert_eq!(answer.status, 202, "{}", answer.body);
 }
 
-#[tokio::test]
-async fn a_caller_whose_bot_left_comes_to_the_next_one_where_its_transfer_fails() {
+/// A caller whose bot asks for a transfer and closes its connection; the target is busy, before that or after it.
+async fn next_bot_takes_over(is_at_once: bool) {
     let (first, second) = (Bot::bind().await, Bot::bind().await);
     let agent = |bot: &Bot| json!({"kind": "twilio", "url": bot.url()});
     let (node, target, key) = call_out::node(agent(&first), json!({})).await;
@@ -52,19 +52,34 @@ async fn a_caller_whose_bot_left_comes_to_the_next_one_where_its_transfer_fails(
     let ((mut phone, _, call), mut stream) = tokio::join!(talking(&node), first.accept());
     transfer(&node, &key, &call, json!({"to": CALLED})).await;
     let invite = target.expect("INVITE ").await;
-    stream.close(1000).await;
-    wait_for("the bot left", async || {
-        let shown = node.read(&calls(1, &format!("/{call}")), &key).await;
-        (shown["live"]["agent"] == "gone").then_some(())
-    })
-    .await;
-    refuse(&target, &invite, "486 Busy Here", "").await;
+    if is_at_once {
+        refuse(&target, &invite, "486 Busy Here", "").await;
+        stream.close(1000).await;
+    } else {
+        stream.close(1000).await;
+        wait_for("the bot left", async || {
+            let shown = node.read(&calls(1, &format!("/{call}")), &key).await;
+            (shown["live"]["agent"] == "gone").then_some(())
+        })
+        .await;
+        refuse(&target, &invite, "486 Busy Here", "").await;
+    }
     let stream = second.accept().await;
     assert_eq!(stream.start["start"]["customParameters"]["tandem_resumed"], "takeover");
     phone.hang_up().await;
     let record = node.record(&phone.call_id).await;
     assert_eq!((record.cause.as_str(), record.has_fallback), ("normal", false));
     assert_eq!(record.agent_failure, None);
+}
+
+#[tokio::test]
+async fn a_caller_whose_bot_left_comes_to_the_next_one_where_its_transfer_fails() {
+    next_bot_takes_over(false).await;
+}
+
+#[tokio::test]
+async fn a_caller_whose_bot_leaves_as_its_transfer_fails_comes_to_the_next_one() {
+    next_bot_takes_over(true).await;
 }
 
 #[tokio::test]

@@ -291,6 +291,71 @@ fn the_next_agent_takes_over_from_one_that_left_for_a_transfer_that_fails() {
     }
 }
 
+/// Calls whose transfer failed at this moment, so that the agent may count on it still: its carrier's, ours, and one of
+/// which the agent was to speak with the target first. The causes are those.
+fn failed() -> [(Bench, HangupCause); 3] {
+    let mut refused = referring(false);
+    refused.leg(NEAR, LegInput::ReferFailed { status: 603 });
+    let busy = || LegInput::DialFailed { cause: HangupCause::Busy, status: Some(486) };
+    let (mut joined, mut consulted) = (joining(), consulting());
+    joined.leg(FAR, busy());
+    consulted.leg(FAR, busy());
+    let (rejected, busy) = (HangupCause::Rejected, HangupCause::Busy);
+    [(refused, rejected), (joined, busy), (consulted, busy)]
+}
+
+#[test]
+fn an_agent_that_leaves_as_its_transfer_fails_is_replaced_as_one_that_left_before() {
+    for (mut bench, cause) in failed() {
+        bench.now += Duration::from_millis(1_999);
+        let out = bench.give(Input::Agent(AgentInput::HungUp));
+        assert_eq!(hangs_up(&out, NEAR), None, "{cause}: {out:?}");
+        assert!(out.contains(&Output::Agent(AgentOutput::StartFallback)), "{cause}: {out:?}");
+        let out = bench.give(Input::Agent(AgentInput::FallbackPlayed));
+        assert_eq!(hangs_up(&out, NEAR), Some(cause));
+        assert_eq!(bench.close_all().0, cause);
+    }
+    for (mut bench, cause) in failed() {
+        bench.call.setup.fallbacks = [by_link(2)].into();
+        let out = bench.give(Input::Agent(AgentInput::HungUp));
+        assert!(records(&out, &CallEvent::AgentReplaced(by_link(2).profile)), "{cause}: {out:?}");
+        assert!(out.contains(&Output::Agent(AgentOutput::Attach)), "{cause}: {out:?}");
+        bench.give(Input::Agent(AgentInput::Ready));
+        // Who took over asked for nothing: it means what it does.
+        let out = bench.give(Input::Agent(AgentInput::HungUp));
+        assert_eq!(hangs_up(&out, NEAR), Some(HangupCause::Normal), "{cause}: {out:?}");
+    }
+}
+
+#[test]
+fn an_agent_that_stays_after_its_transfer_failed_ends_the_call_when_it_leaves() {
+    let ends = |mut bench: Bench| {
+        bench.call.setup.fallbacks = [by_link(2)].into();
+        let out = bench.give(Input::Agent(AgentInput::HungUp));
+        assert_eq!(hangs_up(&out, NEAR), Some(HangupCause::Normal), "{out:?}");
+        assert_eq!(bench.close_all().1, Party::Agent);
+    };
+    for (mut bench, _) in failed() {
+        assert!(bench.wait().is_empty(), "nothing but that it counts no longer");
+        assert_eq!(bench.now, Moment::START + Duration::from_secs(2));
+        ends(bench);
+    }
+    // Whoever takes a transfer back knows of that, and a script of what came of its dial.
+    let mut withdrawn = joining();
+    withdrawn.give(Input::TransferWithdrawn);
+    ends(withdrawn);
+    let mut dialled = dialling();
+    dialled.leg(FAR, LegInput::DialFailed { cause: HangupCause::Busy, status: Some(486) });
+    ends(dialled);
+    // So does an agent that is told.
+    let mut told = talking();
+    told.call.setup.agent.hears_of_failures = true;
+    told.give(Input::TransferRequested(TransferRequest::Bridge(Box::new(request()))));
+    told.run_media(FAR);
+    told.leg(FAR, LegInput::DialFailed { cause: HangupCause::Busy, status: Some(486) });
+    ends(told);
+}
+
 #[test]
 fn a_transfer_may_be_withdrawn_while_it_rings() {
     let mut bench = joining();

@@ -56,7 +56,7 @@ impl MediaSession {
                 };
                 self.expected = Some(Expected { offered: *offered, came: false, spare });
             }
-            None => self.give_back(before, with),
+            None => self.give_spare(before, with),
         }
         if heard && !self.hears() {
             self.fall_silent(out);
@@ -70,10 +70,10 @@ impl MediaSession {
         let (codec, spare) = (plan.codec, expected.unused());
         let decodes = codec.is_packed() && !codec.is_passed();
         let (wide, packed) = (spare.wide && !codec.is_wide(), spare.packed && !decodes);
-        self.give_back(Spare { wide, packed }, with);
+        self.give_spare(Spare { wide, packed }, with);
     }
 
-    fn give_back(&mut self, spare: Spare, with: &mut Equipment) {
+    fn give_spare(&mut self, spare: Spare, with: &mut Equipment) {
         if spare.wide {
             std::mem::swap(&mut self.wide, &mut with.wide);
         }
