@@ -57,6 +57,12 @@ impl Call {
             News::Far(side, news) if side == consulting.target => {
                 self.target_in_consulting(now, consulting, news, out);
             }
+            // The target knows nothing yet of who comes: where somebody takes over, that one sees to the near leg.
+            News::Agent(AgentNews::Lost(cause))
+                if !consulting.answered && !self.setup.fallbacks.is_empty() =>
+            {
+                self.consulting_failed(now, consulting, cause, out);
+            }
             // An agent that is gone leaves the near leg with the target, as one that hangs up does.
             News::Agent(AgentNews::Lost(_) | AgentNews::HungUp) | News::Confirmed => {
                 self.leave(now, consulting, out);

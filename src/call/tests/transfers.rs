@@ -513,6 +513,27 @@ fn an_agent_that_leaves_the_consultation_leaves_the_caller_with_the_target() {
     }
 }
 
+#[test]
+fn an_agent_that_is_lost_before_it_spoke_with_the_target_gives_way_to_the_next_one() {
+    let lost = || Input::Agent(AgentInput::Lost(HangupCause::AgentLost));
+    let mut bench = consulting();
+    bench.call.setup.fallbacks = [by_link(2)].into();
+    let out = bench.give(lost());
+    assert_eq!(hangs_up(&out, FAR), Some(HangupCause::AgentLost));
+    assert!(records(&out, &CallEvent::TransferFailed(HangupCause::AgentLost)), "{out:?}");
+    assert!(records(&out, &CallEvent::AgentReplaced(by_link(2).profile)), "{out:?}");
+    assert_eq!(path(&out), Some(AudioPath::Waiting(Comfort::Connecting)));
+    let out = bench.give(Input::Agent(AgentInput::Ready));
+    assert_eq!(path(&out), Some(AudioPath::Agent(NEAR)));
+    // Who has spoken with the target has the caller, whoever else there is.
+    let mut bench = consulting();
+    bench.call.setup.fallbacks = [by_link(2)].into();
+    bench.leg(FAR, LegInput::Answered(sdp()));
+    let out = bench.give(lost());
+    assert_eq!((path(&out), hangs_up(&out, FAR)), (Some(AudioPath::Bridge(FAR)), None));
+    assert!(records(&out, &CallEvent::TransferCompleted), "{out:?}");
+}
+
 /// A call whose agent is reached by telephone, and may transfer.
 fn with_agent_leg(transfers: bool) -> Bench {
     let mut bench = Bench::new(|setup| {
