@@ -19,6 +19,7 @@ use crate::types::cause::HangupCause;
 use crate::types::id::CallId;
 use crate::types::id::TenantId;
 use crate::types::number::E164;
+use crate::types::peer::PeerUri;
 use axum::Extension;
 use axum::Json;
 use axum::extract::State;
@@ -78,14 +79,18 @@ pub(super) async fn transfer(
     let call = CallId::from_uuid(caller.item()?);
     let wish = sent.wish::<TransferWish>(id)?;
     let to = number_of(&context, &caller, wish.to.as_deref()).await?;
-    let order = wish.read(to).map_err(|fault| error::fault(fault, id))?;
+    let is_address = wish.uri.is_some();
+    let order = wish.read(to, &control).map_err(|fault| error::fault(fault, id))?;
     let asked = steered::named_transfer(&order);
     match control.transfer(tenant, call, order).await {
         Ok(snapshot) => {
             let stands = steer::done(&context, &caller, (tenant, call), asked, &snapshot).await;
             Ok((StatusCode::ACCEPTED, stands))
         }
-        Err(why) => Err(steer::refused(&context, &caller, why).await),
+        Err(why) => {
+            let error = steer::refused(&context, &caller, why).await;
+            Err(if is_address { error.of_address() } else { error })
+        }
     }
 }
 
@@ -135,10 +140,11 @@ pub(super) async fn number_of(
     Ok(number)
 }
 
-/// Whom a request names, by a number or by an address; `number` is what `to` was read as.
+/// Whom a request names, by a number or by an address that `control` can call; `number` is what `to` was read as.
 pub(super) fn target(
     (to, number): (Option<String>, Option<E164>),
     uri: Option<String>,
+    control: &CallControl,
 ) -> Result<Option<TransferTarget>, Fault> {
     Ok(match (to, uri) {
         (Some(_), None) => {
@@ -147,8 +153,8 @@ pub(super) fn target(
         }
         (None, Some(uri)) => {
             let is_sip = uri.starts_with("sip:") || uri.starts_with("sips:");
-            let uri = uri.parse().ok().filter(|_| is_sip);
-            let why = "it is a sip: or sips: address";
+            let uri = uri.parse::<PeerUri>().ok().filter(|uri| is_sip && control.can_call(uri));
+            let why = "it is a sip: or sips: address that this node can call";
             Some(TransferTarget::Peer(uri.ok_or_else(|| Fault::invalid("uri", why))?))
         }
         (None, None) => None,
@@ -158,8 +164,8 @@ pub(super) fn target(
 
 impl TransferWish {
     /// `number` is what `to` was read as.
-    fn read(self, number: Option<E164>) -> Result<TransferOrder, Fault> {
-        let target = target((self.to, number), self.uri)?;
+    fn read(self, number: Option<E164>, control: &CallControl) -> Result<TransferOrder, Fault> {
+        let target = target((self.to, number), self.uri, control)?;
         match (self.mode, target) {
             (Mode::Bridge, Some(target)) => Ok(TransferOrder::Bridge(target)),
             (Mode::Attended, Some(target)) => Ok(TransferOrder::Attended(target)),

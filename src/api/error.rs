@@ -35,6 +35,8 @@ const NO_TRUNK: &str =
     "no trunk calls out for this: POST .../explain below the tenant says which step failed";
 const NOT_A_NUMBER: &str = "it is no number, or the rules of a trunk make nothing of it: it is written in the international \
      form, such as +15550100, or in the national one of the country of the caller's number";
+const FORBIDDEN_PLACE: &str =
+    "the address is in a network that nobody is called in (agents.allow_networks)";
 const NO_REFER: &str = "the call's trunk does not transfer by its carrier (calls.refer_out)";
 
 /// Every way a request can fail.
@@ -136,6 +138,7 @@ impl ErrorKind {
             Self::CallRefused(HangupCause::NotANumber | HangupCause::DestinationDenied) => {
                 Some("to")
             }
+            Self::CallRefused(HangupCause::AgentForbidden) => Some("uri"),
             Self::CallRefused(HangupCause::CallerIdDenied) => Some("from"),
             Self::CallRefused(HangupCause::CampaignUnknown) => Some("campaign_id"),
             _ => None,
@@ -273,6 +276,9 @@ impl ErrorKind {
             Self::CallRefused(HangupCause::NotANumber) => {
                 (HangupCause::NotANumber.code(), NOT_A_NUMBER)
             }
+            Self::CallRefused(HangupCause::AgentForbidden) => {
+                (HangupCause::AgentForbidden.code(), FORBIDDEN_PLACE)
+            }
             Self::CallRefused(cause) => (cause.code(), cause.text()),
             Self::Senseless(why) => (why.code(), why.text()),
             Self::KeyReused => {
@@ -311,6 +317,14 @@ impl ApiError {
     /// What went wrong.
     pub(super) const fn kind(&self) -> ErrorKind {
         self.kind
+    }
+
+    /// The same of a request that says by `uri` who is called, where `to` would be to blame.
+    pub(super) fn of_address(mut self) -> Self {
+        if matches!(self.kind, ErrorKind::CallRefused(_)) && self.field.is_some() {
+            self.field = Some("uri".to_owned());
+        }
+        self
     }
 
     /// What people are told of it.
@@ -379,6 +393,7 @@ impl IntoResponse for ApiError {
 fn refusal_status(cause: HangupCause) -> StatusCode {
     match cause {
         HangupCause::NotANumber => StatusCode::BAD_REQUEST,
+        HangupCause::AgentForbidden => StatusCode::FORBIDDEN,
         HangupCause::TenantLimit
         | HangupCause::TrunkLimit
         | HangupCause::DestinationLimit
@@ -497,10 +512,14 @@ mod tests {
             (ErrorKind::CallRefused(HangupCause::NotANumber), Some("to")),
             (ErrorKind::CallRefused(HangupCause::CallerIdDenied), Some("from")),
             (ErrorKind::CallRefused(HangupCause::NoTrunk), None),
+            (ErrorKind::CallRefused(HangupCause::AgentForbidden), Some("uri")),
             (ErrorKind::NoKey, None),
         ] {
             assert_eq!(kind.of(&id).field.as_deref(), field, "{kind:?}");
         }
+        let denied = ErrorKind::CallRefused(HangupCause::DestinationDenied).of(&id);
+        assert_eq!(denied.field.as_deref(), Some("to"));
+        assert_eq!(denied.of_address().field.as_deref(), Some("uri"));
     }
 
     #[test]

@@ -80,7 +80,8 @@ pub(super) async fn begin(
     let (tenant, control) = control::open(&context, &caller)?;
     let call = CallId::from_uuid(caller.item()?);
     let number = control::number_of(&context, &caller, wish.to.as_deref()).await?;
-    let target = control::target((wish.to, number), wish.uri).and_then(|target| {
+    let is_address = wish.uri.is_some();
+    let target = control::target((wish.to, number), wish.uri, &control).and_then(|target| {
         target.ok_or_else(|| Fault::invalid("to", "who is called is given by `to` or `uri`"))
     });
     let target = target.map_err(|fault| error::fault(fault, id))?;
@@ -91,7 +92,10 @@ pub(super) async fn begin(
             let Json(view) = steer::done(&context, &caller, (tenant, call), asked, &snapshot).await;
             Ok(Json(view.about(newcomer(&snapshot))))
         }
-        Err(why) => Err(steer::refused(&context, &caller, why).await),
+        Err(why) => {
+            let error = steer::refused(&context, &caller, why).await;
+            Err(if is_address { error.of_address() } else { error })
+        }
     }
 }
 

@@ -29,6 +29,7 @@ use crate::engine::partner;
 use crate::engine::registry::CampaignGuard;
 use crate::engine::registry::Unheard;
 use crate::engine::switch::Switch;
+use crate::engine::way;
 use crate::routing::contents::is_recorded;
 use crate::routing::decision::Decision;
 use crate::routing::numbers::dial_text;
@@ -41,6 +42,7 @@ use crate::routing::table::AiProfile;
 use crate::routing::table::RoutingTable;
 use crate::routing::trail::Trail;
 use crate::routing::trunk::Trunk;
+use crate::sip::locate::Locator;
 use crate::types::agent::AgentSettings;
 use crate::types::cause::HangupCause;
 use crate::types::cause::Party;
@@ -58,9 +60,11 @@ use crate::types::name::ListenerName;
 use crate::types::number::DialString;
 use crate::types::number::E164;
 use crate::types::peer::PeerUri;
+use crate::types::random::Random;
 use crate::types::transport::Transport;
 use std::collections::VecDeque;
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::broadcast;
@@ -330,6 +334,22 @@ impl CallControl {
         self.ask(tenant, call, Ask::Cancel).await
     }
 
+    /// Whether a SIP address can be called from here, as far as it tells itself: a name is looked up when it is called.
+    #[must_use]
+    pub fn can_call(&self, uri: &PeerUri) -> bool {
+        let uri = uri.as_str();
+        let begun = way::peer_search(uri)
+            .and_then(|(hop, rules)| Locator::new(hop, rules, Random::from_seed(0)));
+        // A connection leaves from any address, a datagram from that of a listener.
+        let leaves = |at: IpAddr| {
+            self.switch.listeners.iter().any(|own| {
+                own.transports.contains(&Transport::Udp) && own.bind.is_ipv4() == at.is_ipv4()
+            })
+        };
+        let by_datagram = way::transport_of(uri) == Transport::Udp;
+        begun.is_ok() && (!by_datagram || way::address_of(uri).is_none_or(leaves))
+    }
+
     /// Transfers a call of `tenant`; how it stands then. How the transfer goes is told by its record.
     ///
     /// # Errors
@@ -524,9 +544,42 @@ impl Begun<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::switch;
+    use crate::engine::switch::SwitchListener;
     use crate::routing::outbound::tests::Lab;
     use crate::routing::outbound::tests::request;
     use crate::routing::outbound::tests::trunk;
+
+    #[test]
+    fn an_address_that_no_request_leaves_for_cannot_be_called() {
+        let mut switch = switch::tests::idle(Arc::new(switch::tests::Nobody), 21_424..=21_427);
+        let bind = IpAddr::from([192, 0, 2, 1]);
+        switch.listeners = vec![Arc::new(SwitchListener {
+            name: "public".parse().expect("a name"),
+            sip_host: bind.to_string(),
+            bind,
+            rtp_address: bind,
+            transports: vec![Transport::Udp],
+        })];
+        let control = CallControl::new(Arc::new(switch));
+        for (uri, expected) in [
+            ("sip:desk@pbx.example", true),
+            ("sip:desk@192.0.2.7:5080", true),
+            ("sip:192.0.2.7;transport=tcp", true),
+            ("sips:desk@192.0.2.7", true),
+            // A connection has an address of its own, a datagram that of the listener.
+            ("sip:desk@[2001:db8::7];transport=tcp", true),
+            ("sip:desk@[2001:db8::7]", false),
+            ("sip:desk@192.0.2.7;transport=ws", false),
+            ("sips:desk@192.0.2.7;transport=udp", false),
+            ("sip:desk@192.0.2.7:0", false),
+            ("sip:desk@pbx..example", false),
+            ("sip:", false),
+        ] {
+            let uri: PeerUri = uri.parse().expect("an address");
+            assert_eq!(control.can_call(&uri), expected, "{}", uri.as_str());
+        }
+    }
 
     #[test]
     fn a_set_up_without_a_limit_leaves_the_ringing_its_time() {

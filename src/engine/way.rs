@@ -58,6 +58,14 @@ pub fn uri_search(uri: &str, transports: &[Transport]) -> Result<(NextHop, Rules
     Ok((hop, Rules { transports, services: true, v4: true, v6: true }))
 }
 
+/// Where requests to a peer that no trunk describes go, as a question for DNS.
+///
+/// # Errors
+/// When it is no URI of a host.
+pub fn peer_search(uri: &str) -> Result<(NextHop, Rules), LocateError> {
+    uri_search(uri, &[Transport::Udp, Transport::Tcp, Transport::Tls])
+}
+
 /// Who says where the requests of a trunk go.
 #[must_use]
 pub fn named_by(trunk: &Trunk) -> Named {

@@ -58,6 +58,31 @@ async fn whoever_is_called_into_a_call_is_shown_the_number_that_call_is_with() {
 }
 
 #[tokio::test]
+async fn an_address_that_cannot_be_called_is_refused_when_that_is_asked_for() {
+    let (node, _far, key) = call_out::node(json!({"kind": "echo"}), json!({})).await;
+    let (mut phone, _, call) = talking(&node).await;
+    for (name, _) in COMMANDS {
+        for (uri, status, code) in [
+            // The node lists 127.0.0.0/8 alone.
+            ("sip:desk@10.255.255.1", 403, "agent_forbidden"),
+            ("sips:desk@10.255.255.1", 403, "agent_forbidden"),
+            ("sip:desk@127.0.0.1;transport=ws", 400, "invalid_value"),
+            ("sips:desk@127.0.0.1;transport=udp", 400, "invalid_value"),
+            ("sip:desk@127.0.0.1:0", 400, "invalid_value"),
+        ] {
+            let (is, body) = ask(&node, &key, (&call, name), json!({"uri": uri})).await;
+            assert_eq!((is, &body["code"]), (status, &json!(code)), "{name} {uri}: {body}");
+            assert_eq!(body["field"], "uri", "{name} {uri}: {body}");
+        }
+    }
+    phone.hang_up().await;
+    let record = shown(&node, 1, &call, &key).await;
+    let begun = |event: &&Value| event["name"].as_str().unwrap().starts_with("transfer_");
+    let begun: Vec<_> = record["events"].as_array().unwrap().iter().filter(begun).collect();
+    assert!(begun.is_empty(), "{begun:?}");
+}
+
+#[tokio::test]
 async fn whoever_cannot_be_called_into_a_call_is_refused_when_that_is_asked_for() {
     let (node, far, key) = call_out::node(json!({"kind": "echo"}), json!({})).await;
     let (mut phone, _, call) = talking(&node).await;

@@ -132,6 +132,8 @@ mod tests {
             (hold, "503", "command_unsure", true),
             (supervise, "409", "no_trunk", true),
             (supervise, "403", "destination_denied", true),
+            (supervise, "403", "agent_forbidden", true),
+            (supervise, "409", "agent_forbidden", false),
             (("POST", "/calls/{id}/supervise/mode"), "409", "no_trunk", false),
             (audio, "503", "recording_unreadable", true),
             (audio, "416", "no_such_part", true),

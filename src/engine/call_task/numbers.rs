@@ -1,4 +1,5 @@
-//! Telephone numbers that a call goes on to: what a leg to one has of the call, and whether it may be called at all.
+//! Telephone numbers and addresses that a call goes on to: what a leg to one has of the call, and whether it may be
+//! called at all.
 
 use crate::call::dial::DialRequest;
 use crate::call::dial::DialTarget;
@@ -10,6 +11,8 @@ use crate::call::transfer::TransferRequest;
 use crate::clock;
 use crate::engine::call_task::Task;
 use crate::engine::call_task::legs::Near;
+use crate::engine::dial;
+use crate::engine::way;
 use crate::routing::outbound::DiversionReason;
 use crate::routing::outbound::Forwarding;
 use crate::routing::outbound::OutboundRequest;
@@ -17,6 +20,7 @@ use crate::routing::trunk::Trunk;
 use crate::types::cause::HangupCause;
 use crate::types::id::TrunkId;
 use crate::types::number::E164;
+use crate::types::peer::PeerUri;
 use std::sync::Arc;
 
 /// A number that a leg goes to; see [`DialTarget::Number`].
@@ -60,16 +64,30 @@ impl Task {
         side: LegSide,
         request: &DialRequest,
     ) -> Result<(), HangupCause> {
-        let DialTarget::Number { to, from, trunk, reason, joined } = request.target else {
-            return Ok(());
+        let number = match request.target {
+            DialTarget::Number { to, from, trunk, reason, joined } => {
+                CalledNumber { to, from, trunk, reason, joined }
+            }
+            DialTarget::Uri { ref uri, .. } => return self.check_address(uri),
         };
-        let number = CalledNumber { to, from, trunk, reason, joined };
         let request = self.request_to(side, number)?;
         let table = self.switch.table.load();
         let judged = self.switch.registry.judge_out(clock::now(), &table, request);
         judged.map_err(|refusal| {
             let cause = refusal.cause;
             self.note(CallEvent::Attempted(refusal.decision));
+            cause
+        })
+    }
+
+    /// The same of a SIP address. A name is judged by the addresses it leads to, which are looked up when it is called.
+    fn check_address(&mut self, uri: &PeerUri) -> Result<(), HangupCause> {
+        let Some(at) = way::address_of(uri.as_str()) else { return Ok(()) };
+        let judged = dial::judge(&self.switch, (at, self.route.tenant.id));
+        judged.map_err(|(cause, steps)| {
+            if !steps.steps().is_empty() {
+                self.note(CallEvent::Attempted(steps));
+            }
             cause
         })
     }

@@ -5,6 +5,8 @@ mod early;
 mod resting;
 mod trying;
 
+pub(in crate::engine) use carriers::judge;
+
 use crate::call::dial::LegTerms;
 use crate::call::input::LegInput;
 use crate::call::input::LegOutput;

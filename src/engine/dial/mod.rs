@@ -7,6 +7,7 @@ mod peer;
 mod route;
 mod watched;
 
+pub(super) use attempt::judge;
 pub(crate) use carry::command_of;
 pub(crate) use carry::input_of;
 pub(crate) use carry::target_of;

@@ -225,10 +225,7 @@ impl Target {
     pub(super) fn search(&self) -> Result<(NextHop, Rules), LocateError> {
         match self {
             Self::Gateway(attempt) => way::gateway_search(&attempt.gateway),
-            Self::Peer(route) => {
-                let any = [Transport::Udp, Transport::Tcp, Transport::Tls];
-                way::uri_search(route.uri.as_str(), &any)
-            }
+            Self::Peer(route) => way::peer_search(route.uri.as_str()),
         }
     }
 

@@ -531,6 +531,26 @@ async fn what_a_tenant_names_leads_to_no_carrier_of_others() {
     }
 }
 
+#[tokio::test]
+async fn an_address_is_judged_by_itself_as_among_those_of_a_name() {
+    let judged = |around: &Around, at: &str| {
+        let at = at.parse().expect("an address");
+        judge(&around.line.switch, (at, around.line.tenant))
+            .map_err(|(cause, steps)| (cause, steps.to_string()))
+    };
+    let around = beside_a_carrier(&["10.0.0.0/8"]);
+    for at in ["10.1.2.3", "198.41.0.4"] {
+        assert_eq!(judged(&around, at), Ok(()), "{at}");
+    }
+    let forbidden = judged(&around, "127.0.0.1").map_err(|(cause, _)| cause);
+    assert_eq!(forbidden, Err(HangupCause::AgentForbidden));
+    let (cause, steps) = judged(&around, "192.76.120.10").expect_err("a carrier of others");
+    assert_eq!(cause, HangupCause::DestinationDenied);
+    assert!(steps.contains("192.76.120.10 is a carrier of others'"), "{steps}");
+    let listing = beside_a_carrier(&["192.76.120.0/24"]);
+    assert_eq!(judged(&listing, "192.76.120.10"), Ok(()));
+}
+
 /// Where the operator lists a network its agents are called, carriers or not; other addresses of a name are called
 /// though one is a carrier's.
 #[tokio::test]
