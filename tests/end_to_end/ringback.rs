@@ -1,21 +1,27 @@
 //! The tone of ringing that callers hear from us, measured on the wire.
 
 use crate::bot::Bot;
+use crate::bot::Stream;
 use crate::call_out;
 use crate::carrier::CALLED;
 use crate::carrier::NUMBER;
 use crate::carrier::hear_bye;
 use crate::carrier::hears;
 use crate::carrier::pick_up;
+use crate::node::Node;
 use crate::phone::PATIENCE;
 use crate::phone::Phone;
+use crate::phone::SILENCE;
 use crate::rtp::audio;
 use crate::transfers::talking;
 use crate::transfers::transfer;
 use serde_json::json;
+use std::time::Duration;
 use tandem::audio::g711;
 use tandem::audio::tone::share_at;
+use tandem::clock;
 use tandem::types::codec::Law;
+use tandem::types::moment::Moment;
 use tokio::time::timeout;
 
 /// Peak above which 20 ms are a tone; comfort noise is far below it.
@@ -119,7 +125,11 @@ const SAID: u8 = 0x37;
 
 /// The bot comes only now: all that it says is heard, and then it hangs up.
 async fn bot_comes(bot: &Bot, phone: &Phone) {
-    let mut stream = bot.accept().await;
+    speaks(bot.accept().await, phone).await;
+}
+
+/// All that a bot says is heard, and then it hangs up.
+async fn speaks(mut stream: Stream, phone: &Phone) {
     stream.say_bytes(&[SAID; 8_000]).await;
     let mut buffer = [0; 2_048];
     let heard = async {
@@ -152,6 +162,53 @@ async fn who_is_answered_before_the_bot_is_there_hears_ringing_until_it_is() {
     pick_up(&mut target, &invite).await;
     assert_eq!(Tone::heard(&target, 3).await.cadence, [400, 200, 400]);
     bot_comes(&bot, &target).await;
+}
+
+/// How long it rings at least in what follows.
+const RINGS_MS: u64 = 2_000;
+
+/// A caller that hears it ring.
+async fn ringing(node: &Node) -> Phone {
+    let mut phone = Phone::new("127.0.0.9".parse().unwrap(), node.sip(), NUMBER).await;
+    let offer = phone.sdp();
+    let invite = phone.request("INVITE", "", &offer);
+    phone.send(invite).await;
+    assert!(phone.expect("SIP/2.0 18").await.audio_port() > 0);
+    phone
+}
+
+/// It is answered; when.
+async fn is_answered(phone: &mut Phone) -> Moment {
+    let ok = phone.outcome("INVITE").await;
+    let at = clock::now();
+    assert_eq!(ok.status(), 200);
+    phone.confirm(&ok);
+    phone.acknowledge().await;
+    at
+}
+
+#[tokio::test]
+async fn it_rings_for_as_long_as_the_profile_says_and_until_the_agent_is_there() {
+    let bot = Bot::bind().await;
+    let agent = json!({"kind": "twilio", "url": bot.url(), "connect_timeout_ms": 60_000,
+                       "answer": {"after_ms": RINGS_MS}});
+    let more = json!({"numbers": {"country": "GB"}, "progress": {"inbound_progress": "183_sdp"}});
+    let (node, _far, _key) = call_out::node(agent, more).await;
+    // One that is there at once waits.
+    let begun = clock::now();
+    let mut phone = ringing(&node).await;
+    let stream = bot.accept().await;
+    let rang = is_answered(&mut phone).await.since(begun);
+    assert!(rang >= Duration::from_millis(RINGS_MS), "{rang:?}");
+    speaks(stream, &phone).await;
+    // For one that is late it rings on, past that time.
+    let mut phone = ringing(&node).await;
+    assert_eq!(Tone::heard(&phone, 5).await.cadence, [400, 200, 400, 2_000, 400]);
+    let early = phone.hear_within(SILENCE).await;
+    assert!(early.is_none(), "{early:?}");
+    let stream = bot.accept().await;
+    is_answered(&mut phone).await;
+    speaks(stream, &phone).await;
 }
 
 #[tokio::test]
