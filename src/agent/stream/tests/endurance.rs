@@ -119,7 +119,13 @@ fn what_the_caller_says_meanwhile_is_bounded() {
         lab.put(Input::Audio(&[2; FRAME_BYTES]));
     }
     lab.put(Input::Connected);
-    assert_eq!(lab.sent().len(), 2 + AGENT_OUTBOX_FRAMES_MAX);
+    let sent = lab.sent();
+    assert_eq!(sent.len(), 2 + AGENT_OUTBOX_FRAMES_MAX);
+    // It is the end of it that is kept, where it was said.
+    let at = |frame: usize| (frame * 20).to_string();
+    assert_eq!(sent[2]["media"]["timestamp"], at(9 * AGENT_OUTBOX_FRAMES_MAX + 1));
+    let last = sent.last().expect("a message");
+    assert_eq!(last["media"]["timestamp"], at(10 * AGENT_OUTBOX_FRAMES_MAX));
 }
 
 #[test]
