@@ -819,6 +819,7 @@ fn a_lost_stream_ends_only_what_cannot_go_on() {
     solo.receive(&script("ringing").text());
     solo.take_invited();
     solo.take_sent();
+    // Nobody has said how that caller is reached by another connection.
     solo.input(Input::FlowClosed(FlowId(1)));
     assert_eq!(kinds(&solo.take_events()), ["ended FlowLost"]);
     assert_eq!((solo.take_kinds().len(), solo.endpoint.gauges().dialogs), (0, 1));

@@ -1,5 +1,5 @@
-//! Which way requests of ours take: too long for a datagram, or to a next hop that has to be found first,
-//! in virtual time.
+//! Which way requests of ours take: too long for a datagram, or to a next hop that has to be found first; and answers, once
+//! the connection of their request is gone. In virtual time.
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a failed check may panic")]
 
@@ -20,6 +20,7 @@ use tandem::sip::endpoint::event::Command;
 use tandem::sip::endpoint::event::Counter;
 use tandem::sip::endpoint::event::DialogId;
 use tandem::sip::endpoint::event::Input;
+use tandem::sip::endpoint::event::Refusal;
 use tandem::sip::endpoint::event::Token;
 use tandem::sip::endpoint::flow::Flow;
 use tandem::sip::endpoint::flow::FlowId;
@@ -406,5 +407,154 @@ fn a_request_that_has_no_way_left_fails_with_a_cause_and_so_does_its_dialog() {
             assert_eq!(kinds(&solo.take_events()).len(), 0, "{said}: told once");
             solo.assert_empty();
         }
+    }
+}
+
+/// Where a caller is reached once its connection is gone: at the port that its Via names, whatever port it came from.
+fn back() -> Flow {
+    Flow { id: FlowId::way_back(5), ..between(Transport::Tcp, "192.0.2.1:5060", "192.0.2.2:5060") }
+}
+
+/// A caller by a connection that has heard 183, and that 183.
+fn early_by_stream(lines: &[&str]) -> (Solo, DialogId, Script, Sent) {
+    let mut solo = Solo::over(Transport::Tcp);
+    solo.flow.remote = "192.0.2.2:40001".parse().unwrap();
+    let invite = Script { transport: "TCP", ..Script::invite("a") };
+    let invite = lines.iter().fold(invite, |script, line| script.header(line));
+    solo.receive(&invite.text());
+    let dialog = solo.take_invited();
+    let way = Flow { remote: "192.0.2.2:5099".parse().unwrap(), ..back() };
+    solo.command(Command::ReachBy { dialog, way });
+    solo.command(Command::Progress { dialog, status: 183, body: Some(SDP.into()) });
+    let early = solo.take_last();
+    assert_eq!((early.kind().as_str(), early.flow), ("183", solo.flow));
+    (solo, dialog, invite, early)
+}
+
+#[test]
+fn a_caller_whose_connection_is_gone_is_answered_by_new_ones() {
+    let (mut solo, dialog, invite, early) = early_by_stream(&[]);
+    solo.input(Input::FlowClosed(FlowId(1)));
+    // Whether it is still there shows before its call is answered.
+    let again = solo.take_one();
+    assert_eq!((again.bytes, again.flow), (early.bytes, back()));
+    solo.input(Input::Led { by: back(), to: Some(FlowId(7)) });
+    // That one it closes as well; the next is opened when there is something to say.
+    solo.input(Input::FlowClosed(FlowId(7)));
+    assert_eq!((solo.take_kinds().len(), solo.take_events().len()), (0, 0));
+    solo.command(Command::Accept { dialog, body: SDP.into() });
+    let ok = solo.take_one();
+    assert_eq!((ok.kind().as_str(), ok.flow), ("200", back()));
+    assert!(ok.header("Via").concat().contains("rport=40001"), "where it came from: {ok:?}");
+    solo.input(Input::Led { by: back(), to: Some(FlowId(8)) });
+    solo.advance_ms(500);
+    let again = solo.take_one();
+    assert_eq!((&again.bytes, again.flow), (&ok.bytes, back()));
+    let by = Flow { id: FlowId(8), ..back() };
+    solo.receive_by(by, &invite.next("ACK", 1, &ok).text());
+    assert_eq!(kinds(&solo.take_events()), ["acknowledged"]);
+    hangup(&mut solo, dialog);
+    let bye = solo.take_one();
+    assert_eq!((bye.kind().as_str(), bye.flow), ("BYE", by));
+    solo.receive_by(by, &answer(&bye, 200, None, "", ""));
+    assert_eq!(kinds(&solo.take_events()), ["ended ByeAnswered"]);
+    solo.advance(Duration::from_secs(65));
+    solo.assert_empty();
+}
+
+#[test]
+fn a_refusal_takes_the_new_connection_too() {
+    let (mut solo, dialog, invite, _) = early_by_stream(&[]);
+    solo.input(Input::FlowClosed(FlowId(1)));
+    solo.take_one();
+    solo.input(Input::Led { by: back(), to: Some(FlowId(7)) });
+    let (cause, headers) = (HangupCause::Busy, Vec::new());
+    let refusal = Refusal { status: 486, cause, retry_after_s: None, headers, is_passed_on: false };
+    solo.command(Command::Refuse { dialog, refusal });
+    let refused = solo.take_one();
+    let by = Flow { id: FlowId(7), ..back() };
+    assert_eq!((refused.kind().as_str(), refused.flow), ("486", by));
+    solo.receive_by(by, &invite.ack_of_refusal(&refused).text());
+    solo.assert_empty();
+}
+
+#[test]
+fn a_2xx_whose_connection_is_lost_before_its_ack_is_repeated_by_a_new_one() {
+    let (mut solo, dialog, invite, _) = early_by_stream(&[]);
+    solo.command(Command::Accept { dialog, body: SDP.into() });
+    let ok = solo.take_one();
+    assert_eq!(ok.flow, solo.flow);
+    solo.input(Input::FlowClosed(FlowId(1)));
+    solo.advance_ms(500);
+    let again = solo.take_one();
+    assert_eq!((&again.bytes, again.flow), (&ok.bytes, back()));
+    solo.receive_by(Flow { id: FlowId(9), ..back() }, &invite.next("ACK", 1, &ok).text());
+    assert_eq!(kinds(&solo.take_events()), ["acknowledged"]);
+}
+
+#[test]
+fn a_caller_to_whom_no_connection_can_be_made_is_lost() {
+    let none: [&[Input]; 2] = [
+        &[Input::Led { by: back(), to: None }],
+        &[Input::Led { by: back(), to: Some(FlowId(7)) }, Input::FlowFailed(FlowId(7))],
+    ];
+    for inputs in none {
+        let (mut solo, ..) = early_by_stream(&[]);
+        solo.input(Input::FlowClosed(FlowId(1)));
+        solo.take_one();
+        for input in inputs {
+            solo.input(match input {
+                Input::Led { by, to } => Input::Led { by: *by, to: *to },
+                Input::FlowFailed(id) => Input::FlowFailed(*id),
+                other => panic!("{other:?}"),
+            });
+        }
+        assert_eq!(kinds(&solo.take_events()), ["ended FlowLost"], "{inputs:?}");
+        assert_eq!(solo.take_kinds().len(), 0);
+        solo.advance(Duration::from_secs(65));
+        solo.assert_empty();
+    }
+}
+
+#[test]
+fn what_the_caller_says_by_a_new_connection_is_answered_there() {
+    // Whether it is known yet that the one before is gone or not.
+    for is_known in [false, true] {
+        let there = Flow { id: FlowId(9), remote: "192.0.2.2:40002".parse().unwrap(), ..back() };
+        let lost = |lines: &[&str]| {
+            let (mut solo, dialog, invite, early) = early_by_stream(lines);
+            if is_known {
+                solo.input(Input::FlowClosed(FlowId(1)));
+                solo.take_one();
+            }
+            (solo, dialog, invite, early)
+        };
+        let heard = |solo: &mut Solo| -> Vec<String> {
+            let sent = solo.take_sent();
+            assert!(sent.iter().all(|sent| sent.flow == there), "{is_known}: {sent:?}");
+            sent.iter().map(Sent::kind).collect()
+        };
+
+        let (mut solo, dialog, invite, _) = lost(&[]);
+        solo.receive_by(there, &invite.text());
+        assert_eq!(heard(&mut solo), ["183"]);
+        solo.command(Command::Accept { dialog, body: SDP.into() });
+        assert_eq!(heard(&mut solo), ["200"]);
+        solo.advance_ms(500);
+        assert_eq!(heard(&mut solo), ["200"]);
+
+        let (mut solo, _, invite, _) = lost(&[]);
+        solo.receive_by(there, &invite.cancel().text());
+        assert_eq!(heard(&mut solo), ["200", "487"]);
+        assert_eq!(kinds(&solo.take_events()), ["cancelled"]);
+
+        let (mut solo, dialog, invite, early) = lost(&["Require: 100rel"]);
+        let rack = format!("RAck: {} 1 INVITE", early.header("RSeq").concat());
+        solo.receive_by(there, &invite.next("PRACK", 2, &early).header(&rack).text());
+        assert_eq!(heard(&mut solo), ["200"]);
+        solo.command(Command::Accept { dialog, body: SDP.into() });
+        assert_eq!(heard(&mut solo), ["200"]);
+        solo.input(Input::FlowClosed(FlowId(1)));
+        assert_eq!(solo.take_events().len(), 0, "it is of no use any more");
     }
 }

@@ -331,7 +331,7 @@ impl Shard {
                 });
             }
             Arrival::FlowClosed(flow) => {
-                self.guarded(&About::Nobody, |shard| shard.turn(Input::FlowClosed(flow)));
+                self.guarded(&About::Nobody, |shard| shard.turn(shard.gone(flow)));
             }
             Arrival::Unreached { remote, key } => {
                 let input = Input::Unreached { remote, key };
@@ -361,6 +361,7 @@ impl Shard {
                 Input::Received { .. }
                 | Input::ReceivedUnproven { .. }
                 | Input::FlowClosed(_)
+                | Input::FlowFailed(_)
                 | Input::Led { .. }
                 | Input::Unreached { .. }
                 | Input::Located { .. }

@@ -26,6 +26,7 @@ use crate::types::cause::HangupCause;
 use crate::types::peer_reason::PeerReason;
 use bytes::Bytes;
 use std::collections::VecDeque;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -96,6 +97,8 @@ pub(crate) enum State {
 pub(crate) struct Incoming {
     pub(crate) transaction: u64,
     pub(crate) request: Arc<Request>,
+    /// Where it came from.
+    pub(crate) source: SocketAddr,
     pub(crate) dialog: Dialog,
     /// The last provisional response above 100.
     pub(crate) progress: Option<(u16, Option<Bytes>)>,
@@ -113,10 +116,16 @@ pub(crate) struct Incoming {
 
 impl Incoming {
     /// An INVITE that has just come; its first reliable response gets the number after `rseq`.
-    pub(crate) fn new(transaction: u64, request: Arc<Request>, dialog: Dialog, rseq: u64) -> Self {
+    pub(crate) fn new(
+        transaction: u64,
+        (request, source): (Arc<Request>, SocketAddr),
+        dialog: Dialog,
+        rseq: u64,
+    ) -> Self {
         Self {
             transaction,
             request,
+            source,
             dialog,
             progress: None,
             rseq: u32::try_from(rseq).unwrap_or(0),

@@ -3,10 +3,12 @@
 use crate::clock;
 use crate::engine::sip_shard::Shard;
 use crate::engine::sip_shard::counted;
+use crate::net::end::FlowEnd;
 use crate::net::flow::SendError;
 use crate::sip::endpoint::event::Counter;
 use crate::sip::endpoint::event::Input;
 use crate::sip::endpoint::flow::Flow;
+use crate::sip::endpoint::flow::FlowId;
 use crate::sip::message::peek::CallIdPlace;
 use crate::sip::trace::Way;
 use crate::telemetry::metric;
@@ -28,8 +30,16 @@ impl Shard {
         match sent {
             to if !flow.id.is_socket() => Some(Input::Led { by: *flow, to: to.ok() }),
             // Its end is on its way here, behind what is said meanwhile.
-            Err(SendError::Gone) => Some(Input::FlowClosed(flow.id)),
+            Err(SendError::Gone) => Some(self.gone(flow.id)),
             Ok(_) | Err(SendError::Full) => None,
+        }
+    }
+
+    /// What the endpoint must know of a connection that there is no more, or that never was.
+    pub(super) fn gone(&self, id: FlowId) -> Input {
+        match self.switch.flows.why_closed(id) {
+            Some(FlowEnd::Failed(_)) => Input::FlowFailed(id),
+            Some(_) | None => Input::FlowClosed(id),
         }
     }
 

@@ -187,8 +187,8 @@ impl Endpoint {
         let tag = dialog.local_tag();
         let contact = self.config.sender(flow).contact(contact_user(&request));
         let transaction = self.begin_server(flow, &request, None, tag);
-        let incoming =
-            Incoming::new(transaction, Arc::clone(&request), dialog, self.random.below(RSEQ_MAX));
+        let came = (Arc::clone(&request), flow.remote);
+        let incoming = Incoming::new(transaction, came, dialog, self.random.below(RSEQ_MAX));
         let policy = self.config.policy;
         let mut usage =
             Usage::new(State::Incoming(Box::new(incoming)), (tag, flow), contact, policy);
@@ -214,7 +214,8 @@ impl Endpoint {
     pub(super) fn say_trying(&mut self, cx: &mut Context<'_>, dialog: DialogId) {
         let Some(usage) = self.usages.get(dialog.0) else { return };
         let State::Incoming(incoming) = &usage.state else { return };
-        let (transaction, of) = (incoming.transaction, (incoming.request.as_ref(), usage.flow));
+        let (transaction, of) =
+            (incoming.transaction, (incoming.request.as_ref(), usage.came_by()));
         let trying = self.config.sender(usage.flow).plain(of, 100, None, Extra::None);
         self.respond(cx, transaction, 100, trying);
     }

@@ -96,12 +96,14 @@ impl Endpoint {
         body: Bytes,
     ) -> Option<()> {
         let usage = self.usages.get_mut(dialog.0)?;
+        let came_by = usage.came_by();
         let State::Incoming(incoming) = &mut usage.state else { return None };
         if incoming.holds_accept() {
             incoming.held.accept = Some(body);
             return Some(());
         }
-        let (flow, transaction) = (usage.flow, incoming.transaction);
+        let transaction = incoming.transaction;
+        let flow = self.transactions.get(transaction).map_or(usage.flow, |own| own.flow);
         let request = incoming.request.clone();
         let held = Box::new(incoming.dialog.clone());
         let is_settled = incoming.is_settled;
@@ -109,7 +111,7 @@ impl Endpoint {
         let overtaken = incoming.reliable.as_ref().map(|wait| wait.rseq);
         // RFC 6337 §2: after offer and answer in a reliable response the 2xx repeats neither.
         let told = Some(&body).filter(|_| !is_settled);
-        let bytes = self.opening_answer(dialog, &request, flow, told);
+        let bytes = self.opening_answer(dialog, &request, came_by, told);
         for timer in [UsageTimer::Ringing, UsageTimer::Reliable, UsageTimer::Prack] {
             self.disarm(dialog, timer);
         }

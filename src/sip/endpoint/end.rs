@@ -101,7 +101,7 @@ impl Endpoint {
         let transaction = incoming.transaction;
         let sender = self.config.sender(usage.flow).at(incoming.dialog.advertised());
         let tag = usage.tag.to_text();
-        let bytes = sender.refusal((&incoming.request, usage.flow), &tag, refusal);
+        let bytes = sender.refusal((&incoming.request, usage.came_by()), &tag, refusal);
         self.respond(cx, transaction, refusal.status, bytes);
     }
 

@@ -61,6 +61,8 @@ pub enum Input {
     },
     /// A stream connection is gone.
     FlowClosed(FlowId),
+    /// A stream connection of ours could not be opened: what was to go by it has no way.
+    FlowFailed(FlowId),
     /// What was just sent by a flow that names no connection went by one.
     Led {
         /// That flow.
@@ -412,7 +414,7 @@ pub enum DialogEnd {
     SessionExpired,
     /// The peer does not answer within the dialog, or does not know it any more.
     PeerTimeout,
-    /// The connection of an unanswered call is gone.
+    /// The connection of an unanswered call is gone, and none leads back to the caller.
     FlowLost,
     /// Our hang-up finished: BYE answered, CANCEL done, or the refusal sent.
     ByeAnswered,

@@ -15,6 +15,7 @@ pub mod flow;
 mod fork;
 pub mod info;
 mod inherit;
+mod lost;
 pub mod outbound;
 mod outside;
 pub mod policy;
@@ -184,6 +185,7 @@ impl Endpoint {
             Input::ReceivedUnproven { message, .. } => Some(message.len()),
             Input::Received { .. }
             | Input::FlowClosed(_)
+            | Input::FlowFailed(_)
             | Input::Led { .. }
             | Input::Unreached { .. }
             | Input::Located { .. }
@@ -195,7 +197,8 @@ impl Endpoint {
             Input::Received { flow, message } | Input::ReceivedUnproven { flow, message } => {
                 self.receive(cx, flow, message);
             }
-            Input::FlowClosed(id) => self.flow_closed(cx, id),
+            Input::FlowClosed(id) => self.flow_closed(cx, id, true),
+            Input::FlowFailed(id) => self.flow_closed(cx, id, false),
             Input::Led { by, to } => self.led(cx, by, to),
             Input::Unreached { remote, key } => self.unreached(cx, remote, key),
             Input::Located { number, flow } => self.located(cx, number, flow),

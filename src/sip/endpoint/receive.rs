@@ -4,14 +4,11 @@ use super::Context;
 use super::Endpoint;
 use super::event::Body;
 use super::event::Counter;
-use super::event::DialogEnd;
 use super::event::DialogId;
 use super::event::Event;
 use super::flow::Flow;
-use super::flow::FlowId;
 use super::respond::Extra;
 use super::told::Declined;
-use super::transact::Dependent;
 use super::transact::Machine;
 use super::transact::Purpose;
 use super::transact::Told;
@@ -63,6 +60,7 @@ impl Endpoint {
 
     fn request(&mut self, cx: &mut Context<'_>, flow: Flow, request: Request) {
         if let Some(&id) = self.servers.get(&ServerKey::of(&request)) {
+            self.came_again(id, flow);
             self.turn(cx, id, Told::Repeated);
         } else if request.headers.to().tag().is_some() {
             self.request_within(cx, flow, request);
@@ -102,6 +100,9 @@ impl Endpoint {
             }
         };
         let owner = transaction.owner;
+        if let Some(id) = found {
+            self.came_again(id, flow);
+        }
         let bytes = self.config.sender(flow).plain(of, 200, Some(&tag), Extra::None);
         cx.transmit(flow, bytes);
         let Some(dialog) = owner else { return };
@@ -160,51 +161,6 @@ impl Endpoint {
         is_ours.then_some(id)
     }
 
-    /// A stream is gone: requests that wait for an answer by it fail at once, a caller whose INVITE
-    /// is unanswered cannot be reached any more, and other dialogs go on by a new connection.
-    pub(super) fn flow_closed(&mut self, cx: &mut Context<'_>, id: FlowId) {
-        let dependents = self.streams.remove(&id).unwrap_or_default();
-        for dependent in &dependents {
-            if let Dependent::Usage(dialog) = dependent
-                && let Some(usage) = self.usages.get_mut(dialog.0)
-            {
-                let way_back = usage.way_back.as_deref().copied();
-                usage.flow = way_back.unwrap_or(Flow { id: FlowId::ANY, ..usage.flow });
-            }
-        }
-        for dependent in dependents {
-            match dependent {
-                Dependent::Transaction(id) => {
-                    let client = self.client(id);
-                    let upward = self.cut(cx, id);
-                    self.failed(cx, client, (id, upward));
-                }
-                Dependent::Usage(dialog) => self.usage_cut(cx, dialog),
-            }
-        }
-    }
-
-    /// Requests that were sent by a flow without a connection went by `to`, and fail with that; at once where
-    /// there is none (RFC 3261 §8.1.3.1, §18.4).
-    pub(super) fn led(&mut self, cx: &mut Context<'_>, by: Flow, to: Option<FlowId>) {
-        let dependents = self.streams.get(&by.id).cloned().unwrap_or_default();
-        for dependent in dependents {
-            let Dependent::Transaction(id) = dependent else { continue };
-            // One id may stand for ways to several peers.
-            if self.transactions.get(id).is_none_or(|transaction| transaction.flow != by) {
-                continue;
-            }
-            match to {
-                Some(to) => self.bind_client(id, Flow { id: to, ..by }),
-                None => {
-                    let client = self.client(id);
-                    let upward = self.cut(cx, id);
-                    self.failed(cx, client, (id, upward));
-                }
-            }
-        }
-    }
-
     /// A request did not arrive: what it was to begin fails at once. Within a dialog repetition goes on,
     /// since a peer that starts anew is no reason to end a call.
     pub(super) fn unreached(&mut self, cx: &mut Context<'_>, remote: SocketAddr, key: ClientKey) {
@@ -225,18 +181,6 @@ impl Endpoint {
             cx.count(Counter::RequestUnreached);
             let upward = self.cut(cx, id);
             self.failed(cx, client, (id, upward));
-        }
-    }
-
-    fn usage_cut(&mut self, cx: &mut Context<'_>, dialog: DialogId) {
-        let Some(usage) = self.usages.get(dialog.0) else { return };
-        match &usage.state {
-            State::Incoming(_) => {
-                self.refuse_incoming(cx, dialog, 503, HangupCause::PeerTimeout);
-                cx.event(Event::Ended { dialog, how: DialogEnd::FlowLost });
-                self.forget(cx, dialog);
-            }
-            State::Calling(_) | State::Confirmed(_) | State::Leaving(_) => {}
         }
     }
 }

@@ -45,7 +45,7 @@ impl Endpoint {
             return None;
         }
         let usage = self.usages.get_mut(dialog.0)?;
-        let (tag, flow, policy) = (usage.tag, usage.flow, usage.policy);
+        let (tag, flow, policy) = (usage.tag, usage.came_by(), usage.policy);
         let State::Incoming(incoming) = &mut usage.state else { return None };
         let is_reliable = is_reliable(policy.reliable, &incoming.request);
         if is_reliable && incoming.reliable.is_some() {
@@ -103,8 +103,9 @@ impl Endpoint {
     pub(super) fn reliable_due(&mut self, cx: &mut Context<'_>, dialog: DialogId) {
         let timers = self.config.timers;
         let Some(usage) = self.usages.get_mut(dialog.0) else { return };
-        let flow = usage.flow;
         let State::Incoming(incoming) = &mut usage.state else { return };
+        let transaction = self.transactions.get(incoming.transaction);
+        let flow = transaction.map_or(usage.flow, |transaction| transaction.flow);
         let Some(wait) = incoming.reliable.as_mut() else { return };
         wait.resends = wait.resends.saturating_add(1);
         let (interval, bytes) = (Length::Doubled(wait.resends).of(timers), wait.bytes.clone());

@@ -44,7 +44,9 @@ pub(super) struct Transaction {
     pub(super) machine: Machine,
     pub(super) flow: Flow,
     /// The stream it came by or goes by is gone.
-    is_cut: bool,
+    pub(super) is_cut: bool,
+    /// The stream its request came by is gone, and its answers go by connections of ours.
+    pub(super) is_led: bool,
     /// An INVITE of ours for which a CANCEL was sent though its usage was gone.
     pub(super) is_cancelled: bool,
     /// Why an INVITE of ours was given up before its answer: for its CANCEL, and the BYE to a 2xx that comes all the same. That
@@ -192,7 +194,7 @@ impl Machine {
         }
     }
 
-    const fn is_server(&self) -> bool {
+    pub(super) const fn is_server(&self) -> bool {
         match self {
             Self::InviteServer { .. } | Self::Server { .. } => true,
             Self::InviteClient { .. } | Self::Client { .. } => false,
@@ -325,8 +327,8 @@ impl Endpoint {
         self.depend(flow, Dependent::Transaction(id));
     }
 
-    /// Notes by which connection the request of a client transaction went.
-    pub(super) fn bind_client(&mut self, id: u64, flow: Flow) {
+    /// Notes by which connection the messages of a transaction go.
+    pub(super) fn bind(&mut self, id: u64, flow: Flow) {
         let Some(transaction) = self.transactions.get_mut(id) else { return };
         let old = std::mem::replace(&mut transaction.flow, flow);
         self.release(old, Dependent::Transaction(id));
@@ -347,7 +349,7 @@ impl Endpoint {
         let Some(instead) = transaction.instead.take().filter(|_| is_unheard) else { return false };
         let (flow, bytes) = *instead;
         transaction.last = bytes;
-        self.bind_client(id, flow);
+        self.bind(id, flow);
         self.start_client(cx, id);
         true
     }
@@ -357,6 +359,7 @@ impl Endpoint {
             machine,
             flow,
             is_cut: false,
+            is_led: false,
             is_cancelled: false,
             given_up_for: None,
             last,
@@ -532,7 +535,7 @@ impl Transaction {
     }
 
     /// Sends the message at hand, but never a response by a stream that is gone.
-    fn send(&self, cx: &mut Context<'_>) {
+    pub(super) fn send(&self, cx: &mut Context<'_>) {
         if self.is_cut && self.machine.is_server() {
             cx.count(Counter::ResponseOnClosedFlow);
         } else if !self.last.is_empty() {

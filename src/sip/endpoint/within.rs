@@ -77,14 +77,24 @@ impl Endpoint {
         self.dispatch(cx, within, request);
     }
 
-    /// A peer that comes by another stream is reached by that one from now on.
+    /// A peer that comes by another stream is reached by that one from now on, with the answers it waits for.
     pub(super) fn follow(&mut self, dialog: DialogId, flow: Flow) {
         let Some(usage) = self.usages.get_mut(dialog.0) else { return };
         let old = usage.flow;
         if flow.transport.is_reliable() && old.transport.is_reliable() && old.id != flow.id {
             usage.flow = flow;
+            if let Some(wait) = &mut usage.ack_wait {
+                wait.flow = flow;
+            }
+            let unanswered = match &usage.state {
+                State::Incoming(incoming) => Some(incoming.transaction),
+                State::Calling(_) | State::Confirmed(_) | State::Leaving(_) => None,
+            };
             self.release(old, Dependent::Usage(dialog));
             self.depend(flow, Dependent::Usage(dialog));
+            if let Some(id) = unanswered {
+                self.bind(id, flow);
+            }
         }
     }
 
