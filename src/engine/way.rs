@@ -138,6 +138,27 @@ pub fn back(flows: &Flows, trunk: &Trunk, flow: Flow) -> Destination {
     destination(&trunk.path, &target, flow.listener)
 }
 
+/// Whom a next hop has to prove to be, over TLS, that the peer at the other end of `from` names by nothing but an address:
+/// the one that this peer has proven to be, or a gateway of the trunk. Certificates are of names, as a rule, and those who
+/// share a dialog are of one domain.
+#[must_use]
+pub fn proof_beside(flows: &Flows, trunk: Option<&Trunk>, from: Flow) -> Option<String> {
+    let opened = flows.destination_of(from.id);
+    let proven = opened.as_ref().and_then(|to| to.tls.as_ref());
+    let proven = proven.filter(|tls| trunk.is_none_or(|own| tls.settings == own.path.tls));
+    let proven = proven.map(|tls| tls.server_name.clone());
+    proven.or_else(|| trunk.and_then(secure_gateway))
+}
+
+/// The host of the trunk's gateway that is reached by TLS, as a certificate names it.
+fn secure_gateway(trunk: &Trunk) -> Option<String> {
+    let gateways = trunk.outbound.iter().flat_map(|outbound| &outbound.gateways);
+    let mut hops = gateways.map(|gateway| gateway.next_hop());
+    let secure = hops.find(|hop| hop.transport == Some(Transport::Tls))?;
+    // A certificate names an address without brackets.
+    Some(secure.host.trim_matches(['[', ']']).to_owned())
+}
+
 /// Who is at the other end of a connection that we opened. What a peer proved by the terms of another trunk is no proof for
 /// this one.
 fn reached(trunk: &Trunk, to: &Destination) -> Option<Target> {
@@ -154,15 +175,10 @@ fn reached(trunk: &Trunk, to: &Destination) -> Option<Target> {
 fn home(trunk: &Trunk, flow: Flow) -> Target {
     let peer = flow.remote.ip();
     let port = if flow.transport == Transport::Tls { 5061 } else { 5060 };
-    let gateways = trunk.outbound.iter().flat_map(|outbound| &outbound.gateways);
-    let mut hops = gateways.map(|gateway| gateway.next_hop());
-    let named = hops.find(|hop| hop.transport == Some(Transport::Tls));
     Target {
         transport: flow.transport,
         address: SocketAddr::new(peer, port),
-        // A certificate names an address without brackets.
-        server_name: named
-            .map_or_else(|| peer.to_string(), |hop| hop.host.trim_matches(['[', ']']).to_owned()),
+        server_name: secure_gateway(trunk).unwrap_or_else(|| peer.to_string()),
     }
 }
 
@@ -215,6 +231,11 @@ mod tests {
         assert_eq!(back(&flows, &trunk, plain), to);
         let (secure, to) = opened(Transport::Tls, "registrar.example");
         assert_eq!(back(&flows, &trunk, secure), to);
+        let beside = |trunk: Option<&Trunk>, from: Flow| proof_beside(&flows, trunk, from);
+        let registrar = Some("registrar.example".to_owned());
+        assert_eq!(beside(Some(&trunk), secure), registrar, "who sends us on is one of them");
+        assert_eq!(beside(None, secure), registrar);
+        assert_eq!(beside(Some(&trunk), plain), None);
 
         let home = |trunk: &Trunk, flow: Flow| {
             let to = back(&flows, trunk, flow);
@@ -223,6 +244,7 @@ mod tests {
         let proves = Some("127.0.0.1".to_owned());
         trunk.path.tls = Arc::new(TlsSettings { allow_wildcard: true, ..TlsSettings::default() });
         assert_eq!(home(&trunk, secure), ("127.0.0.1:5061".to_owned(), proves), "another's proof");
+        assert_eq!(beside(Some(&trunk), secure), None, "it says nothing of this trunk's peers");
         let theirs = Flow { id: FlowId(99), ..plain };
         assert_eq!(
             home(&trunk, theirs),

@@ -58,6 +58,7 @@ mod kept_secrets;
 mod limits;
 mod line;
 mod loops;
+mod lost_streams;
 mod measured;
 mod media_keys;
 mod media_places;

@@ -334,6 +334,43 @@ async fn a_record_route_that_asks_for_tcp_gets_it_in_a_call_by_udp() {
 }
 
 #[tokio::test]
+async fn a_record_route_of_another_host_gets_ack_and_bye_in_a_call_by_tcp() {
+    let node = Home::new().start().await;
+    let balancer = TcpListener::bind((FAR, 0)).await.unwrap();
+    let behind = TcpListener::bind((PROXY, 0)).await.unwrap();
+    let (address, proxy) = (balancer.local_addr().unwrap(), behind.local_addr().unwrap());
+    let gateway =
+        json!({"name": "lb", "dns": "fixed", "uri": format!("sip:{address};transport=tcp")});
+    node.put(&[
+        carrier::trunk(4, &format!("{FAR}/32"), &[], json!({"outbound": {"gateway": [gateway]}})),
+        carrier::tenant(1, 4),
+        rows::profile(2, 1, json!({"kind": "echo"})),
+        rows::number(3, 1, 2, NUMBER),
+    ])
+    .await;
+    let key = key(&node, 1, KeyRole::Operator).await;
+    let call = place(&node, &key, json!({"to": CALLED, "from": NUMBER})).await;
+    let mut far = accept(&balancer).await;
+    let invite = far.expect("INVITE ").await;
+    let route = format!("<sip:{proxy};transport=tcp;lr>");
+    let here = format!("Record-Route: {route}\r\nContact: <sip:gw@{address};transport=tcp>\r\n");
+    let media = Phone::new(FAR.parse().unwrap(), node.sip(), CALLED).await;
+    far.answer(&invite, "200 OK", &here, &media.sdp()).await;
+    let mut proxied = accept(&behind).await;
+    let ack = proxied.expect("ACK ").await;
+    assert_eq!(ack.header("route"), route);
+    order(&node, &key, &call, "hangup").await;
+    let bye = proxied.expect("BYE ").await;
+    assert_eq!(bye.header("route"), route);
+    proxied.answer(&bye, "200 OK", "", "").await;
+    assert_eq!(shown(&node, 1, &call, &key).await["cause"], "normal");
+    let mut passed = [0; 2_048];
+    let length = far.stream.try_read(&mut passed).unwrap_or(0);
+    let passed = String::from_utf8_lossy(&passed[..length]);
+    assert!(!passed.contains("ACK ") && !passed.contains("BYE "), "{passed}");
+}
+
+#[tokio::test]
 async fn a_carrier_behind_a_name_gets_its_ack_and_its_bye_there() {
     let names = NameServer::start().await;
     names.says("sbc.test", Says::Address(PROXY.parse().unwrap()));

@@ -170,6 +170,45 @@ async fn a_carrier_that_closed_its_tls_connection_is_hung_up_by_a_new_one() {
 }
 
 #[tokio::test]
+async fn a_record_route_of_another_host_is_followed_by_tls_to_who_proves_to_be_the_carrier() {
+    let (listener, acceptor, certificate) = secure_listener().await;
+    let address = listener.local_addr().unwrap();
+    // It has the same certificate, which is not of its address.
+    let behind = TcpListener::bind(("127.0.0.33", 0)).await.unwrap();
+    let home = Home::new();
+    home.write("peer.pem", &certificate);
+    let node = home.start().await;
+    let secure = json!({
+        "inbound": {"enabled": false},
+        "outbound": {"gateway": [{"name": "sbc", "dns": "fixed",
+                                  "uri": format!("sip:{address};transport=tls")}]},
+        "tls": {"verify": "pin", "ca_file": "peer.pem"},
+    });
+    node.put(&[
+        carrier::trunk(4, "127.0.0.9/32", &[], secure),
+        carrier::tenant(1, 4),
+        rows::profile(2, 1, json!({"kind": "tone"})),
+        rows::number(3, 1, 2, NUMBER),
+    ])
+    .await;
+    let key = key(&node, 1, KeyRole::Operator).await;
+    let call = place(&node, &key, json!({"to": CALLED, "from": NUMBER})).await;
+    let mut peer = accept((&listener, &acceptor)).await;
+    let invite = peer.expect("INVITE ").await;
+    let route = format!("<sip:{};transport=tls;lr>", behind.local_addr().unwrap());
+    let here = format!("Record-Route: {route}\r\nContact: <sip:gw@{address};transport=tls>\r\n");
+    peer.answer(&invite, "200 OK", &here, SDP).await;
+    let mut proxied = accept((&behind, &acceptor)).await;
+    let ack = proxied.expect("ACK ").await;
+    assert_eq!(ack.header("route"), route);
+    let path = calls(1, &format!("/{call}/hangup"));
+    assert_eq!(node.post(&path, &key, &json!({})).await.status, 202);
+    let bye = proxied.expect("BYE ").await;
+    proxied.answer(&bye, "200 OK", "", "").await;
+    assert_eq!(shown(&node, 1, &call, &key).await["cause"], "normal");
+}
+
+#[tokio::test]
 async fn a_bye_whose_new_connection_is_refused_waits_for_nobody() {
     let listener = TcpListener::bind((AGENT, 0)).await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -76,9 +76,16 @@ async fn find(switch: &Switch, search: &Search, trunk: Option<&Trunk>) -> Option
     let none = TrunkPath::default();
     let path = trunk.map_or(&none, |trunk| &trunk.path);
     let found = permitted(&switch.roots, trunk, from.remote.ip(), found.map_err(unknown).ok()?);
-    let target = best(search, found)?;
+    let mut target = best(search, found)?;
     if target.transport == from.transport && target.address == from.remote {
         return Some(from);
+    }
+    let is_secure = (from.transport, target.transport) == (Transport::Tls, Transport::Tls);
+    if is_secure
+        && hop.host.parse::<IpAddr>().is_ok()
+        && let Some(proof) = way::proof_beside(&switch.flows, trunk, from)
+    {
+        target.server_name = proof;
     }
     let mut to = way::destination(path, &target, from.listener);
     let own = from.local.ip();

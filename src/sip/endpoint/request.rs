@@ -399,17 +399,18 @@ pub(super) fn toward(flow: Flow, uri: &Uri) -> Way {
     }
 }
 
-/// The next hop of a dialog that came by the stream `flow`, where that is another host, which says that it listens for TCP:
-/// the one that the stream leads to left itself out of the route, and need not pass on what goes by it (RFC 3261 §12.2.1.1).
+/// The next hop of a dialog that came by the stream `flow`, where that is another host, which says that it listens for the same
+/// transport: the one that the stream leads to left itself out of the route, and need not pass on what goes by it
+/// (RFC 3261 §12.2.1.1). Over TLS it has to prove who it is before anything goes there.
 ///
-/// Behind NAT, a host is often not where its URI says: a private address, of the peer or in the URI, leaves the stream as it
-/// is. So does TLS: what the stream's peer has proven is not proven of another.
+/// Behind NAT, a host is often not where its URI says: an address leaves the stream as it is that is private where the peer's
+/// own is public, or the other way about. Both are on one network where both are private, unless just one is the host's own.
 fn elsewhere(flow: Flow, uri: &Uri) -> Option<NextHop> {
     let peer = flow.remote.ip();
     let ip = uri.address().filter(|ip| *ip != peer && is_reachable(*ip, peer))?;
-    let is_public = !is_local(ip) && !is_local(peer);
-    let is_tcp = flow.transport == Transport::Tcp && uri.transport() == Some(Transport::Tcp);
-    if is_public && is_tcp { NextHop::of_uri(uri).ok() } else { None }
+    let is_beside = is_local(ip) == is_local(peer) && ip.is_loopback() == peer.is_loopback();
+    let is_alike = uri.transport() == Some(flow.transport);
+    if is_beside && is_alike { NextHop::of_uri(uri).ok() } else { None }
 }
 
 #[cfg(test)]
@@ -462,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_is_left_for_another_public_host_that_listens_for_tcp_and_for_nobody_else() {
+    fn a_stream_is_left_for_another_host_beside_it_that_listens_for_the_same_and_for_nobody_else() {
         let stream = flow(7, Transport::Tcp, "198.51.100.7:40001");
         let elsewhere = "sip:203.0.113.9:5070;transport=tcp;lr";
         let found = hop(stream, elsewhere).unwrap();
@@ -483,10 +484,22 @@ mod tests {
             assert_eq!(hop(stream, uri), None, "{uri}");
         }
         let secure = flow(7, Transport::Tls, "198.51.100.7:5061");
-        assert_eq!(hop(secure, elsewhere), None, "it proves who it is");
-        assert_eq!(hop(secure, "sips:203.0.113.9;lr"), None);
+        assert_eq!(hop(secure, elsewhere), None, "anybody could read it there");
+        for (uri, port) in
+            [("sips:203.0.113.9;lr", None), ("sip:203.0.113.9:5071;transport=tls;lr", Some(5_071))]
+        {
+            let found = hop(secure, uri).unwrap();
+            assert_eq!((found.host.as_str(), found.port), ("203.0.113.9", port));
+            assert!(found.secure || found.transport == Some(Transport::Tls), "{uri}");
+        }
         let behind = flow(7, Transport::Tcp, "10.0.0.9:40001");
         assert_eq!(hop(behind, elsewhere), None, "by its address outside");
+        let inside = hop(behind, "sip:10.1.2.3:5080;transport=tcp;lr").unwrap();
+        assert_eq!((inside.host.as_str(), inside.port), ("10.1.2.3", Some(5_080)), "as it is");
+        assert_eq!(hop(behind, "sip:127.0.0.1;transport=tcp"), None, "that is this host");
+        let here = flow(7, Transport::Tcp, "127.0.0.1:40001");
+        assert_eq!(hop(here, "sip:10.1.2.3;transport=tcp"), None, "what listens here is asked");
+        assert!(hop(here, "sip:127.0.0.7;transport=tcp").is_some());
     }
 
     #[test]
