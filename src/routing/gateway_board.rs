@@ -128,8 +128,7 @@ impl GatewayBoard {
         if watched.is_tenants {
             return;
         }
-        let hop = watched.gateway.next_hop();
-        let named = hop.host.trim_matches(['[', ']']).parse::<IpAddr>().ok();
+        let named = written_address(&watched.gateway);
         let found = watched.addresses.all().iter().map(|own| own.address.ip());
         for address in found.chain(named) {
             self.places.put(key, address);
@@ -139,6 +138,12 @@ impl GatewayBoard {
     /// The trunks that have a gateway at `address` which the operator names, each as often as it has.
     pub fn trunks_at(&self, address: IpAddr) -> impl Iterator<Item = TrunkId> {
         self.places.trunks_at(address)
+    }
+
+    /// The gateways that the operator names by a name which was not found yet: nobody knows where they are.
+    pub fn unfound(&self) -> impl Iterator<Item = (&GatewayKey, &Arc<Gateway>)> {
+        let unfound = self.gateways.iter().filter(|(_, own)| own.is_unfound());
+        unfound.map(|(key, own)| (key, &own.gateway))
     }
 
     /// Tells a gateway something. One it does not know is left alone.
@@ -352,6 +357,18 @@ impl GatewayBoard {
 fn extend(out: &mut Vec<Action>, key: &GatewayKey, outputs: Vec<health::Output>) {
     let action = |what| Action { key: key.clone(), address: None, what };
     out.extend(outputs.into_iter().map(action));
+}
+
+impl Watched {
+    fn is_unfound(&self) -> bool {
+        let is_known = self.is_tenants || !self.addresses.all().is_empty();
+        !is_known && written_address(&self.gateway).is_none()
+    }
+}
+
+/// The address of a gateway that is named by one.
+fn written_address(gateway: &Gateway) -> Option<IpAddr> {
+    gateway.next_hop().host.trim_matches(['[', ']']).parse().ok()
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use crate::clock;
 use crate::engine::registry::PermitGuard;
 use crate::engine::registry::Registry;
 use crate::routing::admission::OutboundAsk;
+use crate::routing::gateway::Gateway;
 use crate::routing::gateway_addresses::GatewayAddress;
 use crate::routing::gateway_board::Action;
 use crate::routing::gateway_board::GatewayBoard;
@@ -224,15 +225,24 @@ impl Registry {
         table: &RoutingTable,
         (address, tenant): (IpAddr, TenantId),
     ) -> bool {
-        let is_others = |trunk: &Trunk| {
-            trunk.enabled && trunk.outbound.is_some() && trunk.tenant != Some(tenant)
-        };
-        table.any_trunk_from(address, |trunk| trunk.tenant.is_none() && is_others(trunk))
-            || self
-                .lock()
-                .board
-                .trunks_at(address)
-                .any(|trunk| table.trunk(trunk).is_some_and(|trunk| is_others(trunk)))
+        let is_shared = |trunk: &Trunk| trunk.tenant.is_none() && is_others(trunk, tenant);
+        let is_known = |trunk| table.trunk(trunk).is_some_and(|trunk| is_others(trunk, tenant));
+        table.any_trunk_from(address, is_shared)
+            || self.lock().board.trunks_at(address).any(is_known)
+    }
+
+    /// The gateways of such trunks whose name was not found yet: [`Self::is_others_carrier`] knows nothing of them.
+    #[must_use]
+    pub fn unfound_carriers(
+        &self,
+        table: &RoutingTable,
+        tenant: TenantId,
+    ) -> Vec<(GatewayKey, Arc<Gateway>)> {
+        let inner = self.lock();
+        let unfound = inner.board.unfound().filter(|(key, _)| {
+            table.trunk(key.trunk).is_some_and(|trunk| is_others(trunk, tenant))
+        });
+        unfound.map(|(key, gateway)| (key.clone(), Arc::clone(gateway))).collect()
     }
 
     /// Takes note of the addresses of a peer, by the SIP address it is called by; says how each stands.
@@ -408,6 +418,11 @@ impl Drop for CallMeter {
             tracing::warn!(trunk = %trunk.name, percent, "many calls out by this trunk are short");
         }
     }
+}
+
+/// Whether somebody else than `tenant` calls out by a trunk.
+fn is_others(trunk: &Trunk, tenant: TenantId) -> bool {
+    trunk.enabled && trunk.outbound.is_some() && trunk.tenant != Some(tenant)
 }
 
 #[cfg(test)]

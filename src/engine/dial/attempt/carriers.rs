@@ -1,13 +1,21 @@
 //! Which of the addresses that a tenant named may be called: those where agents may be, and no carrier of others.
 
+use crate::clock;
 use crate::engine::dial::DialNews;
 use crate::engine::dial::Line;
+use crate::engine::dial::attempt::resting::gateway_address;
 use crate::engine::switch::Switch;
+use crate::engine::way;
+use crate::net::dns::Named;
 use crate::routing::decision::Decision;
+use crate::routing::gateway_board::GatewayKey;
 use crate::routing::table::RoutingTable;
 use crate::sip::locate;
+use crate::sip::locate::LocateError;
 use crate::types::cause::HangupCause;
 use crate::types::id::TenantId;
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use std::net::IpAddr;
 
 /// Of the addresses that were found for what a tenant named, those that a call may go to. A carrier that knows this
@@ -21,7 +29,13 @@ pub(super) async fn permitted(
     mut found: Vec<locate::Target>,
 ) -> Result<Vec<locate::Target>, HangupCause> {
     found.retain(|own| line.switch.roots.permits_call(own.address.ip()));
-    let carriers = leave_out_carriers(line, &mut found);
+    let roots = &line.switch.roots;
+    let unknown = if found.iter().all(|own| roots.lists_call(own.address.ip())) {
+        None
+    } else {
+        look_carriers_up(line).await
+    };
+    let carriers = leave_out_carriers(line, &mut found, unknown.as_ref());
     let has_carriers = !carriers.steps().is_empty();
     if has_carriers {
         line.report(DialNews::Attempted(carriers)).await;
@@ -50,14 +64,52 @@ pub(in crate::engine) fn judge(
     Ok(())
 }
 
-/// Leaves the addresses of others' carriers out, unless the operator lists them as places where agents are; gives a step
-/// for each of them.
-fn leave_out_carriers(line: &Line, found: &mut Vec<locate::Target>) -> Decision {
+/// Has the names of others' gateways looked up that were not found yet: until they are, nobody knows that an address is a
+/// carrier's. As a rule there are none, or calls and probes have asked for them. Gives one of which DNS does not tell; a
+/// name that DNS does not know is nowhere.
+pub(super) async fn look_carriers_up(line: &Line) -> Option<GatewayKey> {
+    let switch = &line.switch;
+    let unfound = switch.registry.unfound_carriers(&switch.table.load(), line.tenant);
+    let mut searches = FuturesUnordered::new();
+    for (key, gateway) in unfound {
+        let Ok(search) = way::gateway_search(&gateway) else { continue };
+        let found = way::locate(&switch.dns, Named::ByOperator, search);
+        searches.push(async move { (key, found.await) });
+    }
+    let mut unknown = None;
+    while let Some((key, found)) = searches.next().await {
+        match found {
+            Ok(found) => {
+                let found = found.iter().map(gateway_address).collect();
+                let _standing = switch.registry.find_addresses(clock::now(), &key, found);
+            }
+            Err(LocateError::DnsFailed | LocateError::TooMany) => unknown = Some(key),
+            Err(
+                LocateError::NotSip
+                | LocateError::NotAllowed(_)
+                | LocateError::NoTransport
+                | LocateError::NoAddress
+                | LocateError::NoService,
+            ) => {}
+        }
+    }
+    unknown
+}
+
+/// Leaves the addresses of others' carriers out, unless the operator lists them as places where agents are, and all those
+/// others while it is `unknown` where a carrier is; gives a step for each of them.
+fn leave_out_carriers(
+    line: &Line,
+    found: &mut Vec<locate::Target>,
+    unknown: Option<&GatewayKey>,
+) -> Decision {
     let table = line.switch.table.load();
     let mut decision = Decision::new();
     found.retain(|own| {
-        let of = (own.address.ip(), line.tenant);
+        let at = own.address.ip();
+        let of = (at, line.tenant);
         !is_left_out(&line.switch, &table, of, &mut decision)
+            && !may_be_left_out(&line.switch, at, unknown, &mut decision)
     });
     decision
 }
@@ -75,4 +127,22 @@ fn is_left_out(
         decision.tell("address", format_args!("{at} is a carrier of others': {why}"));
     }
     is_left_out
+}
+
+/// The same of one that may be where `unknown` is.
+fn may_be_left_out(
+    switch: &Switch,
+    at: IpAddr,
+    unknown: Option<&GatewayKey>,
+    decision: &mut Decision,
+) -> bool {
+    let Some(gateway) = unknown.filter(|_| !switch.roots.lists_call(at)) else { return false };
+    let why = "DNS does not tell where all of them are (agents.allow_networks)";
+    decision.tell("address", format_args!("{at} may be a carrier of others': {why}"));
+    tracing::warn!(
+        trunk = %gateway.trunk,
+        gateway = gateway.gateway.as_str(),
+        "a gateway's name is not found: no address that a tenant names is called that could be its"
+    );
+    true
 }

@@ -571,6 +571,49 @@ async fn a_carrier_that_is_listed_is_called_as_an_agent() {
     assert_eq!(left(&["10.0.0.0/8"], &["10.0.0.1"]).await, Ok("10.0.0.1".to_owned()));
 }
 
+/// A node that lists 203.0.113.0/24 and whose shared trunk has its gateways at these names, which nobody has looked up yet.
+fn beside_names(server: &Server, hosts: [&str; 2]) -> Around {
+    let mut around = beside_a_carrier(&["203.0.113.0/24"]);
+    let switch = Arc::get_mut(&mut around.line.switch).expect("nobody else's");
+    switch.dns = server.dns_of_the_operator();
+    let carrier = trunk(9, |outbound| {
+        for (gateway, host) in outbound.gateways.iter_mut().zip(hosts) {
+            Arc::make_mut(gateway).uri.host = host.to_owned();
+        }
+    });
+    let table = RoutingTable::new(Contents { trunks: vec![carrier], ..Contents::default() });
+    let _none = switch.registry.turn_board(clock::now(), Some(&table));
+    switch.table.store(Arc::new(table));
+    around
+}
+
+/// Nobody knows where a carrier is before its name was looked up: the first call that a tenant's address may lead there
+/// sees to that, and goes nowhere while DNS does not tell.
+#[tokio::test]
+async fn no_address_of_a_tenants_is_called_before_it_is_known_where_carriers_are() {
+    let server = Server::start().await;
+    let called = async |around: &Around, address: &str| {
+        let left = carriers::permitted(&around.line, vec![found_at(address)]).await;
+        left.map(|left| left.len())
+    };
+    let around = beside_names(&server, ["a.example", "gone.example"]);
+    let is_known = || {
+        let (line, carrier) = (&around.line, "192.0.2.1".parse().expect("an address"));
+        let table = line.switch.table.load();
+        line.switch.registry.is_others_carrier(&table, (carrier, line.tenant))
+    };
+    assert_eq!(called(&around, "203.0.113.1").await, Ok(1));
+    assert_eq!((server.asked(), is_known()), (0, false), "that one is listed");
+    assert_eq!(called(&around, "1.1.1.1").await, Ok(1));
+    assert!(is_known());
+
+    let mut around = beside_names(&server, ["b.example", "servfail.example"]);
+    assert_eq!(called(&around, "203.0.113.1").await, Ok(1));
+    assert_eq!(called(&around, "1.1.1.1").await, Err(HangupCause::DestinationDenied));
+    let Some((_, DialNews::Attempted(said))) = around.news.recv().await else { panic!("no step") };
+    assert!(said.to_string().contains("1.1.1.1 may be a carrier of others'"), "{said}");
+}
+
 /// The ladder of a call says of a leg that was let go of what the record says.
 #[tokio::test]
 async fn who_is_given_up_by_the_call_is_told_why() {
