@@ -8,6 +8,7 @@ use bytes::Bytes;
 use bytes::BytesMut;
 use memchr::memchr;
 use memchr::memchr_iter;
+use memchr::memrchr;
 use smallvec::SmallVec;
 
 /// Messages in which lines are looked for: the first of the dialog, which stay while it does.
@@ -200,10 +201,16 @@ pub(super) fn pack(message: &[u8], (sources, lines): (&[&[u8]], &mut Lines), to:
     let mut copied: Option<Place> = None;
     let mut looks = if lines.is_empty() { 0 } else { LINES_MAX };
     while looks > 0 || copied.is_some() {
+        if let Some(place) = &mut copied {
+            let more = behind(place, rest, sources);
+            if more > 0 {
+                place.length += more;
+                rest = rest.get(more..).unwrap_or_default();
+                continue;
+            }
+        }
         let Some((line, later)) = next_line(rest) else { break };
-        if let Some(place) = copied.as_mut().filter(|place| has_next(place, line, sources)) {
-            place.length += line.len();
-        } else if let Some(place) = find(line, (lines, sources), &mut looks) {
+        if let Some(place) = find(line, (lines, sources), &mut looks) {
             end_plain(&mut plain, message, rest, to);
             if let Some(before) = copied.replace(place) {
                 before.write(to);
@@ -238,11 +245,26 @@ fn next_line(text: &[u8]) -> Option<(&[u8], &[u8])> {
     text.split_at_checked(length).filter(|(line, _)| !line.is_empty())
 }
 
-/// Whether `line` stands behind a piece that is copied.
-fn has_next(place: &Place, line: &[u8], sources: &[&[u8]]) -> bool {
+/// How much of `rest`, line by line, stands behind a piece that is copied. All of it is compared at once: most lines of a
+/// message stand where they stood in an earlier one.
+fn behind(place: &Place, rest: &[u8], sources: &[&[u8]]) -> usize {
     let source = sources.get(place.source).copied().unwrap_or_default();
-    let behind = source.get(place.end()..).unwrap_or_default();
-    place.length + line.len() <= PLACE_MASK as usize && behind.starts_with(line)
+    let later = source.get(place.end()..).unwrap_or_default();
+    let most = (PLACE_MASK as usize).saturating_sub(place.length).min(later.len());
+    let same = alike(rest, later.get(..most).unwrap_or_default());
+    if same == rest.len() {
+        return same;
+    }
+    memrchr(b'\n', rest.get(..same).unwrap_or_default()).map_or(0, |at| at + 1)
+}
+
+/// With how many bytes both begin.
+fn alike(one: &[u8], other: &[u8]) -> usize {
+    let words = one.as_chunks::<8>().0.iter().zip(other.as_chunks::<8>().0);
+    let whole = 8 * words.take_while(|(ours, theirs)| ours == theirs).count();
+    let (one, other) = (one.get(whole..), other.get(whole..));
+    let bytes = one.unwrap_or_default().iter().zip(other.unwrap_or_default());
+    whole + bytes.take_while(|(ours, theirs)| ours == theirs).count()
 }
 
 fn find(line: &[u8], (lines, sources): (&Lines, &[&[u8]]), looks: &mut usize) -> Option<Place> {
@@ -404,6 +426,27 @@ mod tests {
         assert_eq!(second.len(), 4);
         lines.read(&[&kept, &second]);
         assert_eq!((lines.lines.len(), lines.sources), (1, 2));
+    }
+
+    #[test]
+    fn what_stands_as_it_stood_is_one_piece_up_to_the_line_that_differs() {
+        let first: &[u8] =
+            b"a line of some length\r\nanother line of it\r\nand one more of these\r\nits end";
+        let mut kept = BytesMut::new();
+        pack_first(first, &mut kept);
+        // All of it; from the second line on; and behind that what only begins as the last line does.
+        for (from, more, length) in [(0, "", 4), (23, "", 4), (23, "s", 4 + 2 + "its ends".len())] {
+            let message = [first.get(from..).unwrap(), more.as_bytes()].concat();
+            let to = packed_beside(&message, &[&kept], &mut Lines::default());
+            assert_eq!(to.len(), length, "{from} {more}");
+            assert!(unpack(&to, &[&kept]) == message, "{from} {more}");
+        }
+        for length in 0..first.len() {
+            let other = [first.get(..length).unwrap(), b"\0"].concat();
+            assert_eq!(alike(first, &other), length);
+            assert_eq!(alike(&other, first), length);
+            assert_eq!(alike(first, first.get(..length).unwrap()), length);
+        }
     }
 
     #[test]
