@@ -104,17 +104,8 @@ impl NumberRules {
     /// The text the first matching rule makes of `text`, and that rule's place from 1.
     #[must_use]
     pub fn apply(&self, text: &str) -> Option<(usize, String)> {
-        self.rules.iter().enumerate().find_map(|(index, rule)| {
-            let groups = rule.pattern.captures(text)?;
-            let mut out = String::with_capacity(16);
-            for part in &rule.to {
-                match part {
-                    Part::Text(text) => out.push_str(text),
-                    Part::Group(n) => out.push_str(groups.get(*n).map_or("", |m| m.as_str())),
-                }
-            }
-            Some((index + 1, out))
-        })
+        let mut rules = self.rules.iter().enumerate();
+        rules.find_map(|(index, rule)| Some((index + 1, rule.apply(text)?)))
     }
 
     /// What `text` means by these rules, and the place from 1 of the rule that said so.
@@ -136,6 +127,29 @@ impl NumberRules {
     #[must_use]
     pub const fn fingerprint(&self) -> u64 {
         self.fingerprint
+    }
+}
+
+impl Rule {
+    /// What it makes of `text`; `None` where that does not match. Where groups stand takes room in the heap, so it is
+    /// asked only of a rule that matches and writes them.
+    fn apply(&self, text: &str) -> Option<String> {
+        if !self.pattern.is_match(text) {
+            return None;
+        }
+        let writes_groups = self.to.iter().any(|part| matches!(part, Part::Group(_)));
+        let groups = writes_groups.then(|| self.pattern.captures(text)).flatten();
+        let mut out = String::with_capacity(16);
+        for part in &self.to {
+            match part {
+                Part::Text(text) => out.push_str(text),
+                Part::Group(n) => {
+                    let group = groups.as_ref().and_then(|groups| groups.get(*n));
+                    out.push_str(group.map_or("", |group| group.as_str()));
+                }
+            }
+        }
+        Some(out)
     }
 }
 
@@ -340,6 +354,18 @@ mod tests {
         assert_eq!(rules.rewrite("0123"), (Rewritten::Unusable, Some(4)));
         assert_eq!(rules.rewrite("+14155550123"), (number("+14155550123"), None));
         assert_eq!(rules.rewrite("14155550123"), (Rewritten::Unusable, None));
+    }
+
+    #[test]
+    fn a_rule_writes_the_groups_that_it_names_and_leaves_out_those_that_matched_nothing() {
+        let rules =
+            rules(&[(r"^00(\d)(\d)?x$", "+${2}${1}"), (r"^9(\d)(\d+)$", "7"), (r"^8(\d)$", "")]);
+        let rules = rules.unwrap();
+        assert_eq!(rules.apply("0012x"), Some((1, "+21".to_owned())));
+        assert_eq!(rules.apply("001x"), Some((1, "+1".to_owned())));
+        assert_eq!(rules.apply("9123"), Some((2, "7".to_owned())), "no group is written");
+        assert_eq!(rules.apply("81"), Some((3, String::new())));
+        assert_eq!(rules.apply("00"), None);
     }
 
     #[test]
