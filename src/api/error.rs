@@ -272,14 +272,7 @@ impl ErrorKind {
             Self::Forbidden => ("forbidden", "this key does not open that tenant"),
             Self::ReadOnly(what) => ("role_too_low", what),
             Self::Platforms(what) => ("platforms_only", what),
-            Self::CallRefused(HangupCause::NoTrunk) => (HangupCause::NoTrunk.code(), NO_TRUNK),
-            Self::CallRefused(HangupCause::NotANumber) => {
-                (HangupCause::NotANumber.code(), NOT_A_NUMBER)
-            }
-            Self::CallRefused(HangupCause::AgentForbidden) => {
-                (HangupCause::AgentForbidden.code(), FORBIDDEN_PLACE)
-            }
-            Self::CallRefused(cause) => (cause.code(), cause.text()),
+            Self::CallRefused(cause) => (cause.code(), text_of(cause)),
             Self::Senseless(why) => (why.code(), why.text()),
             Self::KeyReused => {
                 ("idempotency_key_reused", "another request came with this Idempotency-Key before")
@@ -310,6 +303,19 @@ impl ErrorKind {
                 "the database does not answer; calls go on, try again shortly",
             ),
         }
+    }
+}
+
+/// What is said of a call, or an order for one, that is refused for this.
+fn text_of(cause: HangupCause) -> &'static str {
+    if cause == HangupCause::NoTrunk {
+        NO_TRUNK
+    } else if cause == HangupCause::NotANumber {
+        NOT_A_NUMBER
+    } else if cause == HangupCause::AgentForbidden {
+        FORBIDDEN_PLACE
+    } else {
+        cause.text()
     }
 }
 

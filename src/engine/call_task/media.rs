@@ -465,7 +465,8 @@ impl Task {
         if let Some(near) = self.media.id() {
             return self.give_voice_to(LegSide::Near, near);
         }
-        let (media_end, agent_end) = self.voice_link_to(side);
+        let (mut media_end, agent_end) = self.voice_link_to(side);
+        media_end.note_heard(true);
         if let Some(voice) = &mut self.voice {
             voice.heard_by = None;
             voice.speaker.relink(agent_end);
@@ -528,7 +529,9 @@ impl Task {
     /// Whoever speaks does so to this session from now on, and is interrupted by its peer; what it had queued for another
     /// is dropped.
     fn give_voice_to(&mut self, side: LegSide, media: MediaId) {
-        let (media_end, agent_end) = self.voice_link_to(side);
+        let (mut media_end, agent_end) = self.voice_link_to(side);
+        // The link is another one, the agent is not.
+        media_end.note_heard(true);
         let Some(voice) = &mut self.voice else { return };
         if voice.heard_by == Some(media) {
             return;
