@@ -537,17 +537,6 @@ impl AgentStream {
         }
     }
 
-    /// Does what is asked for, and keeps the emptied list for the next time.
-    fn carry_out(&mut self, now: Moment, mut acts: Vec<Act>, out: &mut Vec<Output>) -> State {
-        for act in acts.drain(..) {
-            if self.state != State::Over {
-                self.act(now, act, out);
-            }
-        }
-        self.acts = acts;
-        self.state
-    }
-
     fn peer_closed(&mut self, now: Moment, close: PeerClose, out: &mut Vec<Output>) -> State {
         let is_polite = matches!(close, PeerClose::Frame(None | Some(CLOSE_NORMAL)))
             && self.dialect.leaves_by_closing();

@@ -77,6 +77,8 @@ pub struct Playout {
     interruption: Interruption,
     /// What it says is not heard at the moment.
     unheard: Option<Unheard>,
+    /// What it said first waited, and is not over: for so long silence was played of it, in ms.
+    waited: Option<u32>,
     /// The media thread left ticks out, or the agent's task took nothing, since the queue was last known to be well.
     node_late: bool,
     /// For so long the media thread left out ticks before this one, in ms.
@@ -158,6 +160,7 @@ impl Playout {
             turn: Turn::default(),
             interruption: Interruption::None,
             unheard: None,
+            waited: None,
             node_late: false,
             left_out_ms: 0,
             underrun: None,
@@ -195,6 +198,7 @@ impl Playout {
         self.lull.forget();
         self.interruption = Interruption::None;
         self.unheard = None;
+        self.waited = None;
     }
 
     /// The link, to give the agent its frames.
@@ -217,7 +221,10 @@ impl Playout {
     /// The next 20 ms, G.711 of the link's law: of an agent that hears 16 kHz, and of the fade behind it, at that rate. While
     /// `held`, or when the agent asks for it, audio waits; marks with no audio before them do not.
     pub fn tick(&mut self, held: bool) -> Sound {
-        self.unheard = None;
+        if !held {
+            self.unheard = None;
+            self.catch_up();
+        }
         self.pass(held)
     }
 

@@ -66,6 +66,8 @@ pub struct Realtime {
     answering: bool,
     /// It was asked to be no more.
     cancelled: bool,
+    /// Why nothing more of it is heard.
+    cut_for: Option<&'static str>,
     /// Audio of it came.
     sounds: bool,
     /// It was told something that wants an answer while another was made: one is asked for once that is over.
@@ -136,6 +138,7 @@ impl Realtime {
             state: State::New,
             answering: false,
             cancelled: false,
+            cut_for: None,
             sounds: false,
             owes_answer: false,
             failures: 0,
@@ -227,7 +230,7 @@ impl Realtime {
     }
 
     /// The switch dropped what was queued, for `why`. The server may know nothing of it yet.
-    fn cut(&mut self, why: &str, acts: &mut Vec<Act>) {
+    fn cut(&mut self, why: &'static str, acts: &mut Vec<Act>) {
         self.stay(why, acts);
         if self.items.is_speaking() {
             self.items.clear();
@@ -239,7 +242,7 @@ impl Realtime {
     }
 
     /// Who speaks over a goodbye, or is on hold, has not heard it: the call goes on, and the model knows `why`.
-    fn stay(&mut self, why: &str, acts: &mut Vec<Act>) {
+    fn stay(&mut self, why: &'static str, acts: &mut Vec<Act>) {
         let Calls { waiting, ending, .. } = &mut self.calls;
         waiting.retain(|(call, wish)| {
             let is_end = *wish == Wish::HangUp;
@@ -248,6 +251,8 @@ impl Realtime {
             }
             !is_end
         });
+        // What it asks for behind words that were cut is as little heard.
+        self.cut_for = self.answering.then_some(why);
         if !ending.is_empty() {
             acts.push(Act::Stay);
         }
@@ -258,7 +263,7 @@ impl Realtime {
 
     /// An answer is over.
     fn done(&mut self, outcome: Outcome, acts: &mut Vec<Act>) {
-        self.answering = false;
+        (self.answering, self.cut_for) = (false, None);
         if self.sounds && outcome == Outcome::Made {
             acts.push(Act::Over);
         }
@@ -327,15 +332,18 @@ impl Realtime {
         match (name, arguments) {
             (Some(name), Some(arguments)) => {
                 keep(&mut self.calls.done, call.clone());
-                match self.wish(&name, &arguments) {
-                    Ok(wish) if self.calls.waiting.len() < AGENT_WISHES_MAX => {
+                match (self.wish(&name, &arguments), self.cut_for) {
+                    (Ok(Wish::HangUp), Some(why)) => {
+                        acts.push(send(encode::function_output(&call, &json!({"error": why}))));
+                    }
+                    (Ok(wish), _) if self.calls.waiting.len() < AGENT_WISHES_MAX => {
                         self.calls.waiting.push_back((call, wish));
                         if !self.answering {
                             self.ask(acts);
                         }
                     }
-                    Ok(_) => self.refuse(&call, "too much was asked for at once", acts),
-                    Err(why) => self.refuse(&call, why, acts),
+                    (Ok(_), _) => self.refuse(&call, "too much was asked for at once", acts),
+                    (Err(why), _) => self.refuse(&call, why, acts),
                 }
             }
             (Some(name), None) => keep(&mut self.calls.named, (call, name)),
@@ -447,6 +455,7 @@ impl Dialect for Realtime {
             ServerEvent::SessionUpdated => self.updated(acts),
             ServerEvent::ResponseCreated => {
                 (self.answering, self.cancelled, self.sounds) = (true, false, false);
+                self.cut_for = None;
             }
             ServerEvent::ResponseDone(..) if self.state != State::Running => {
                 acts.push(Act::Unknown);
@@ -691,6 +700,11 @@ mod tests {
             assert_eq!(acts[..2], stays);
             let acts = told(&mut realtime, News::Cleared(0));
             assert_eq!(acts, [send(encode::truncate("b", 0, 0))]);
+            // Nor where it asks for the end behind that.
+            let acts = calls(&mut realtime, "d", END_CALL, &json!({}));
+            assert_eq!(acts, [output("d", &json!({"error": NOT_HEARD}))]);
+            let acts = given(&mut realtime, DONE);
+            assert!(!acts.iter().any(|act| matches!(act, Act::Ask(..))), "{acts:?}");
         }
     }
 

@@ -238,6 +238,22 @@ impl AgentStream {
         }
     }
 
+    /// Does what is asked for, and keeps the emptied list for the next time.
+    pub(super) fn carry_out(
+        &mut self,
+        now: Moment,
+        mut acts: Vec<Act>,
+        out: &mut Vec<Output>,
+    ) -> State {
+        for act in acts.drain(..) {
+            if self.state != State::Over {
+                self.act(now, act, out);
+            }
+        }
+        self.acts = acts;
+        self.state
+    }
+
     /// Writes what does nothing but be written.
     pub(super) fn write_news(&mut self, news: News<'_>, out: &mut Vec<Output>) {
         let mut acts = std::mem::take(&mut self.acts);

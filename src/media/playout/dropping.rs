@@ -30,7 +30,8 @@ impl Playout {
         dropped.samples
     }
 
-    fn is_next_audible(&mut self) -> bool {
+    /// Whether what is played next is more than silence.
+    pub(super) fn is_next_audible(&mut self) -> bool {
         let law = self.end.law();
         let is_audible = |segment: &Segment, read| interrupted::is_audible(law, segment, read);
         match &self.current {
@@ -40,7 +41,7 @@ impl Playout {
     }
 
     /// Drops the next segment; false where there is none, or its marks have to wait.
-    fn drop_next(&mut self, dropped: &mut Dropped) -> bool {
+    pub(super) fn drop_next(&mut self, dropped: &mut Dropped) -> bool {
         let next = self.current.take().or_else(|| self.end.pop().map(|segment| (segment, 0)));
         let Some((mut segment, read)) = next else { return false };
         let length = segment.units();

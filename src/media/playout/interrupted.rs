@@ -23,7 +23,9 @@ impl Playout {
     /// Whether an utterance is being played.
     #[must_use]
     pub fn is_speaking(&self) -> bool {
-        self.state == State::Playing && self.interruption == Interruption::None
+        self.state == State::Playing
+            && self.interruption == Interruption::None
+            && self.unheard.is_none()
     }
 
     /// How much of the present utterance was played, in ms.

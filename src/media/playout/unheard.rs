@@ -2,10 +2,12 @@
 
 use crate::audio::sound::Sound;
 use crate::media::playout::Interruption;
+use crate::media::playout::PREROLL_MS;
 use crate::media::playout::Playout;
 use crate::media::playout::State;
 use crate::media::playout::TICK_MS;
 use crate::media::playout::UNDERRUN_MS_MAX;
+use crate::media::playout::dropping::Dropped;
 
 /// The first words of an agent wait as long as there are no more of them than this, in ms: of an agent that sends without a
 /// pause, what waits would be late for the rest of the call.
@@ -56,6 +58,10 @@ impl Playout {
 
     /// What a script says waits; it is told once that it does.
     fn wait(&mut self) -> Sound {
+        if self.end.epoch() != self.epoch {
+            // What it was told of is no more.
+            self.unheard = None;
+        }
         let mut unheard = self.unheard.unwrap_or_default();
         if !unheard.told && (self.current.is_some() || self.queued_ms() > 0) {
             unheard.told = self.end.push_unheard(self.heard_ms());
@@ -68,14 +74,42 @@ impl Playout {
     fn awaits_its_caller(&mut self) -> bool {
         if !self.end.was_heard() {
             self.queue_samples += self.drop_silence();
+            self.waited = (self.queued_ms() > 0).then_some(0);
             self.end.note_heard(self.queued_ms() > FIRST_WORDS_MS_MAX);
         }
         !self.end.was_heard()
     }
 
+    /// What waited is heard now. The silence that an agent sent behind it would be so much delay for the rest of the call: of
+    /// more than ends an utterance nothing is played.
+    pub(super) fn catch_up(&mut self) {
+        let Some(quiet_ms) = self.waited else { return };
+        let (quiet_ms, waits) = (quiet_ms + TICK_MS, self.queued_ms() > PREROLL_MS);
+        self.waited = if !waits {
+            None
+        } else if self.is_next_audible() {
+            Some(0)
+        } else {
+            Some(quiet_ms)
+        };
+        if self.waited.is_some_and(|quiet_ms| quiet_ms > UNDERRUN_MS_MAX) {
+            self.drop_waited();
+        }
+    }
+
+    fn drop_waited(&mut self) {
+        let mut dropped = Dropped::default();
+        let more =
+            |playout: &mut Self| playout.queued_ms() > PREROLL_MS && !playout.is_next_audible();
+        while more(self) && self.drop_next(&mut dropped) {}
+        self.queue_samples += dropped.samples;
+        self.finished |= dropped.finished;
+    }
+
     fn drop_unheard(&mut self) -> Option<u64> {
         let speaks = matches!(self.state, State::Playing | State::Dry { .. });
-        if self.unheard.is_none() && !speaks {
+        if self.finished || (self.unheard.is_none() && !speaks) {
+            // What comes is another one.
             self.utterance_samples = 0;
         }
         self.interruption = Interruption::None;
@@ -256,6 +290,32 @@ mod tests {
     }
 
     #[test]
+    fn silence_behind_first_words_that_waited_is_no_delay_and_pauses_in_them_stay() {
+        let mut line = Line::new();
+        for (what, ms) in [(LOUD, 200), (SILENT, 300), (LOUD, 200)] {
+            line.say(what, ms);
+        }
+        for _ in 0..400 {
+            line.say(SILENT, 20);
+            assert_eq!(line.nobody_hears(1), NOTHING);
+        }
+        // The pause is as long as it was said, and both words are whole.
+        let heard: Vec<usize> = (0..35).map(|_| line.ticks(1)).collect();
+        let words = [vec![FRAME_SAMPLES; 10], vec![0; 15], vec![FRAME_SAMPLES; 10]].concat();
+        assert_eq!(heard, words);
+        for _ in 0..100 {
+            line.say(SILENT, 20);
+            assert_eq!(line.ticks(1), 0);
+        }
+        line.say(LOUD, 100);
+        let late = (0..1_000).find(|_| {
+            line.say(SILENT, 20);
+            line.ticks(1) > 0
+        });
+        assert!(late.is_some_and(|ticks| ticks <= 5), "{late:?}");
+    }
+
+    #[test]
     fn an_agent_that_never_pauses_is_not_late_for_the_rest_of_the_call() {
         let mut line = Line::new();
         let waited = (0..1_000).find(|_| {
@@ -268,6 +328,39 @@ mod tests {
         line.nobody_hears(20);
         assert_eq!(line.agent.queued_ms(), 0);
         assert_eq!(line.ticks(1), 0);
+    }
+
+    #[test]
+    fn a_script_is_told_of_each_thing_that_waits() {
+        let mut line = Line::speaking();
+        line.agent.wait_for_caller(true);
+        assert_eq!(line.nobody_hears(5), NOTHING);
+        assert!(!line.playout.is_speaking(), "nobody interrupts it");
+        line.agent.clear();
+        line.say(LOUD, 100);
+        assert_eq!(line.nobody_hears(5), NOTHING);
+        let told = line.events();
+        let unheard = |event: &&LinkEvent| matches!(event, LinkEvent::Unheard { .. });
+        assert_eq!(told.iter().filter(unheard).count(), 2, "{told:?}");
+    }
+
+    #[test]
+    fn what_follows_a_whole_utterance_without_a_gap_is_another() {
+        let mut line = Line::new();
+        line.say(LOUD, 100);
+        line.agent.finish();
+        line.say(LOUD, 200);
+        assert_eq!(line.ticks(5), 800);
+        assert_eq!(line.nobody_hears(1), [0]);
+    }
+
+    #[test]
+    fn an_utterance_is_told_once_though_something_is_played_meanwhile() {
+        let mut line = Line::speaking();
+        assert_eq!(line.nobody_hears(1), [100]);
+        line.say(LOUD, 200);
+        line.playout.tick(true);
+        assert_eq!(line.nobody_hears(5), NOTHING);
     }
 
     #[test]

@@ -50,9 +50,8 @@ pub enum Input {
         /// The whole message.
         message: Bytes,
     },
-    /// One message came whose source has yet to prove that it hears us, since somebody there must
-    /// authenticate: a new INVITE gets no 100 before `Command::Adopt` (RFC 3261 §8.2.7), and an answer without state that is
-    /// longer is [`Output::Burden`].
+    /// One message came whose source has yet to prove that it hears us, since somebody there must authenticate: a new
+    /// INVITE gets no 100 before `Command::Adopt` (RFC 3261 §8.2.7), and a longer answer without state is [`Output::Burden`].
     ReceivedUnproven {
         /// The way it came.
         flow: Flow,
@@ -61,7 +60,7 @@ pub enum Input {
     },
     /// A stream connection is gone.
     FlowClosed(FlowId),
-    /// A stream connection of ours could not be opened: what was to go by it has no way.
+    /// One of ours could not be opened.
     FlowFailed(FlowId),
     /// What was just sent by a flow that names no connection went by one.
     Led {
@@ -234,8 +233,7 @@ pub enum Event {
         /// The new dialog.
         dialog: DialogId,
     },
-    /// The INVITE is too large for a datagram and was not sent, or not sent again after a challenge; the
-    /// dialog is gone.
+    /// The INVITE is too large for a datagram and was not sent (again, after a challenge); the dialog is gone.
     TooLarge {
         /// Which dialog.
         dialog: DialogId,
@@ -296,8 +294,7 @@ pub enum Event {
         /// The wait is over that 491 asks for (RFC 3261 §14.1): what is still wanted can be offered at once.
         has_waited: bool,
     },
-    /// The peer answered the re-INVITE that refreshes the session, which has our last description; it is
-    /// already acknowledged.
+    /// The peer answered the re-INVITE that refreshes the session with our last description; it is acknowledged already.
     Refreshed {
         /// Which dialog.
         dialog: DialogId,
@@ -571,7 +568,7 @@ pub enum Command {
         /// Session description.
         body: Bytes,
     },
-    /// Change the session by an UPDATE of ours (RFC 3311); by re-INVITE where the peer does not allow it. Answered like `Reinvite`.
+    /// The same by UPDATE (RFC 3311) where the peer allows it.
     Update {
         /// Which dialog.
         dialog: DialogId,
