@@ -415,15 +415,22 @@ fn back() -> Flow {
     Flow { id: FlowId::way_back(5), ..between(Transport::Tcp, "192.0.2.1:5060", "192.0.2.2:5060") }
 }
 
-/// A caller by a connection that has heard 183, and that 183.
 fn early_by_stream(lines: &[&str]) -> (Solo, DialogId, Script, Sent) {
-    let mut solo = Solo::over(Transport::Tcp);
+    early_by((Transport::Tcp, "TCP"), lines)
+}
+
+/// A caller by a connection that has heard 183, and that 183.
+fn early_by(
+    (transport, name): (Transport, &'static str),
+    lines: &[&str],
+) -> (Solo, DialogId, Script, Sent) {
+    let mut solo = Solo::over(transport);
     solo.flow.remote = "192.0.2.2:40001".parse().unwrap();
-    let invite = Script { transport: "TCP", ..Script::invite("a") };
+    let invite = Script { transport: name, ..Script::invite("a") };
     let invite = lines.iter().fold(invite, |script, line| script.header(line));
     solo.receive(&invite.text());
     let dialog = solo.take_invited();
-    let way = Flow { remote: "192.0.2.2:5099".parse().unwrap(), ..back() };
+    let way = Flow { transport, remote: "192.0.2.2:5099".parse().unwrap(), ..back() };
     solo.command(Command::ReachBy { dialog, way });
     solo.command(Command::Progress { dialog, status: 183, body: Some(SDP.into()) });
     let early = solo.take_last();
@@ -556,5 +563,47 @@ fn what_the_caller_says_by_a_new_connection_is_answered_there() {
         assert_eq!(heard(&mut solo), ["200"]);
         solo.input(Input::FlowClosed(FlowId(1)));
         assert_eq!(solo.take_events().len(), 0, "it is of no use any more");
+    }
+}
+
+#[test]
+fn what_another_host_of_the_callers_says_or_says_in_the_clear_takes_no_answers_from_who_called() {
+    let cases = [
+        ((Transport::Tcp, "TCP"), "192.0.2.3:40002"),
+        ((Transport::Tls, "TLS"), "192.0.2.2:40002"),
+    ];
+    for (by, remote) in cases {
+        for is_lost in [false, true] {
+            let beside = between(Transport::Tcp, "192.0.2.1:5060", remote);
+            let beside = Flow { id: FlowId(9), ..beside };
+            let (mut solo, dialog, invite, early) = early_by(by, &["Require: 100rel"]);
+            let expected = match (is_lost, by.0) {
+                (false, _) => solo.flow,
+                // Nobody else is left to be told.
+                (true, Transport::Tcp) => beside,
+                (true, transport) => Flow { transport, ..back() },
+            };
+            if is_lost {
+                solo.input(Input::FlowClosed(FlowId(1)));
+                solo.take_one();
+            }
+            let rack = format!("RAck: {} 1 INVITE", early.header("RSeq").concat());
+            solo.receive_by(beside, &invite.next("PRACK", 2, &early).header(&rack).text());
+            assert_eq!(solo.take_one().flow, beside, "its own answer");
+            solo.command(Command::Accept { dialog, body: SDP.into() });
+            let ok = solo.take_one();
+            assert_eq!((ok.kind().as_str(), ok.flow), ("200", expected), "{by:?} {is_lost}");
+            // It is in no hurry to acknowledge.
+            solo.receive_by(beside, &invite.next("OPTIONS", 3, &ok).text());
+            assert_eq!(solo.take_one().flow, beside);
+            solo.advance_ms(500);
+            let again = solo.take_one();
+            assert_eq!((&again.bytes, again.flow), (&ok.bytes, expected), "{by:?} {is_lost}");
+            solo.receive_by(beside, &invite.next("ACK", 1, &ok).text());
+            assert_eq!(kinds(&solo.take_events()), ["acknowledged"]);
+            hangup(&mut solo, dialog);
+            let bye = solo.take_one();
+            assert_eq!((bye.kind().as_str(), bye.flow), ("BYE", beside), "where it was last");
+        }
     }
 }

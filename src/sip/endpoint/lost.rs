@@ -15,6 +15,7 @@ use crate::sip::message::Message;
 use crate::sip::message::header::via::Via;
 use crate::sip::message::parse;
 use crate::types::cause::HangupCause;
+use crate::types::transport::Transport;
 use std::net::SocketAddr;
 
 impl Endpoint {
@@ -68,10 +69,8 @@ impl Endpoint {
     /// whether we have heard of it or not.
     pub(super) fn came_again(&mut self, id: u64, flow: Flow) {
         let Some(transaction) = self.transactions.get_mut(id) else { return };
-        let old = transaction.flow;
-        let is_stream = flow.transport.is_reliable() && flow.transport == old.transport;
-        let is_same_host = old.remote.ip() == flow.remote.ip();
-        if !is_stream || !is_same_host || old.id == flow.id || !transaction.machine.is_server() {
+        let is_taken = flow.takes_answers_of(transaction.flow, false);
+        if !is_taken || !transaction.machine.is_server() {
             return;
         }
         transaction.is_cut = false;
@@ -79,6 +78,17 @@ impl Endpoint {
         self.bind(id, flow);
         if let Some(dialog) = owner {
             self.follow(dialog, flow);
+        }
+    }
+
+    /// Has the answers to a request of the peer's go by another connection that it came by with something else, where they may.
+    pub(super) fn answer_by(&mut self, id: u64, flow: Flow) {
+        let Some(transaction) = self.transactions.get_mut(id) else { return };
+        let old = transaction.flow;
+        let is_lost = transaction.is_cut || transaction.is_led || !old.id.is_socket();
+        if flow.takes_answers_of(old, is_lost) {
+            transaction.is_cut = false;
+            self.bind(id, flow);
         }
     }
 
@@ -127,6 +137,20 @@ impl Endpoint {
             }
             State::Calling(_) | State::Confirmed(_) | State::Leaving(_) => {}
         }
+    }
+}
+
+impl Flow {
+    /// Whether answers to what came by `old` may go by this one, by which the peer said something else. Another host of the peer's
+    /// takes no answer whose Via names the first (RFC 3261 §18.1.2), unless that one's connection `is_lost`, so that there is
+    /// nobody else; and what came by TLS is not told in the clear.
+    pub(super) fn takes_answers_of(self, old: Self, is_lost: bool) -> bool {
+        let is_new = self.id != old.id;
+        let are_streams = self.transport.is_reliable() && old.transport.is_reliable();
+        let is_as_secret = self.transport == Transport::Tls || old.transport != Transport::Tls;
+        let is_same_host = self.remote.ip() == old.remote.ip();
+        let is_alike = self.transport == old.transport && is_same_host;
+        is_new && are_streams && is_as_secret && (is_alike || is_lost)
     }
 }
 

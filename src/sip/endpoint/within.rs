@@ -77,13 +77,16 @@ impl Endpoint {
         self.dispatch(cx, within, request);
     }
 
-    /// A peer that comes by another stream is reached by that one from now on, with the answers it waits for.
+    /// A peer that comes by another stream is reached by that one from now on, with the answers it waits for as far as they may
+    /// go there.
     pub(super) fn follow(&mut self, dialog: DialogId, flow: Flow) {
         let Some(usage) = self.usages.get_mut(dialog.0) else { return };
         let old = usage.flow;
         if flow.transport.is_reliable() && old.transport.is_reliable() && old.id != flow.id {
             usage.flow = flow;
-            if let Some(wait) = &mut usage.ack_wait {
+            if let Some(wait) = &mut usage.ack_wait
+                && flow.takes_answers_of(wait.flow, !wait.flow.id.is_socket())
+            {
                 wait.flow = flow;
             }
             let unanswered = match &usage.state {
@@ -93,7 +96,7 @@ impl Endpoint {
             self.release(old, Dependent::Usage(dialog));
             self.depend(flow, Dependent::Usage(dialog));
             if let Some(id) = unanswered {
-                self.bind(id, flow);
+                self.answer_by(id, flow);
             }
         }
     }
