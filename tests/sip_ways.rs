@@ -607,3 +607,27 @@ fn what_another_host_of_the_callers_says_or_says_in_the_clear_takes_no_answers_f
         }
     }
 }
+
+#[test]
+fn the_2xx_to_a_reinvite_is_repeated_by_the_connection_that_it_went_by() {
+    let mut solo = Solo::over(Transport::Tcp);
+    let invite = Script { transport: "TCP", ..Script::invite("a") };
+    let (dialog, ok) = established(&mut solo, &invite);
+    let reinvite = invite.next("INVITE", 2, &ok).body("application/sdp", SDP);
+    solo.receive(&reinvite.text());
+    assert_eq!(kinds(&solo.take_events()), ["reinvited"]);
+    solo.take_sent();
+    let beside = between(Transport::Tcp, "192.0.2.1:5060", "192.0.2.3:40002");
+    let beside = Flow { id: FlowId(9), ..beside };
+    solo.receive_by(beside, &invite.next("OPTIONS", 3, &ok).text());
+    assert_eq!(solo.take_one().flow, beside);
+    solo.command(Command::AnswerReinvite { dialog, body: SDP.into() });
+    let ok = solo.take_one();
+    assert_eq!((ok.kind().as_str(), ok.flow), ("200", solo.flow));
+    assert!(ok.header("Via").concat().contains("rport=5060"), "where it came from: {ok:?}");
+    solo.advance_ms(500);
+    let again = solo.take_one();
+    assert_eq!((&again.bytes, again.flow), (&ok.bytes, solo.flow));
+    solo.receive(&invite.next("ACK", 2, &ok).text());
+    assert_eq!(kinds(&solo.take_events()), ["acknowledged"]);
+}

@@ -162,7 +162,8 @@ impl Endpoint {
     ) -> Option<()> {
         let usage = self.usages.get_mut(dialog.0)?;
         let asked = usage.asked.take()?;
-        let flow = usage.flow;
+        // As it goes, it is repeated, whatever the peer has said by another connection meanwhile.
+        let flow = self.transactions.get(asked.transaction).map_or(usage.flow, |own| own.flow);
         usage.description = body.clone();
         if let State::Incoming(incoming) = &mut usage.state
             && let Some(held) = &mut incoming.held.accept
