@@ -4,7 +4,7 @@ use crate::net::flow::FlowLimits;
 use std::collections::HashMap;
 use std::net::IpAddr;
 
-/// What the connections that peers opened take.
+/// What the connections that peers opened take, or those that we opened to them.
 #[derive(Debug, Default)]
 pub(crate) struct Crowd {
     of_address: HashMap<IpAddr, OfAddress>,

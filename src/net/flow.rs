@@ -85,7 +85,8 @@ pub trait Ingress: Send + Sync + 'static {
 pub struct FlowLimits {
     /// Open connections of all peers. Over it: the new one is closed.
     pub flows_max: usize,
-    /// Open connections of one peer address. Over it: the new one is closed.
+    /// Open connections that one peer address opened, and as many that we opened to it. Over it: the new one is closed, and
+    /// [`ConnectError::TooMany`].
     pub flows_per_address_max: usize,
     /// Open connections that we opened. Over it: [`ConnectError::TooMany`].
     pub ours_max: usize,
@@ -171,6 +172,8 @@ pub(crate) struct State {
     pub(crate) streams: IdMap<FlowId, Stream>,
     crowd: Crowd,
     ours: usize,
+    /// Those of ours by where they lead.
+    ours_by_address: Crowd,
     /// The traffic class of what each listener sends, where one is set.
     classes: HashMap<u16, u8>,
     /// The ways of requests of our own.
@@ -435,6 +438,12 @@ impl Flows {
         if state.ours >= limits.ours_max || state.streams.len() >= limits.flows_max {
             return Err(ConnectError::TooMany);
         }
+        // Peers say at which ports they listen: one that names ever new ones takes no room from others.
+        let address = flow.remote.ip();
+        if !state.ours_by_address.has_room(limits, address, false) {
+            return Err(ConnectError::TooMany);
+        }
+        state.ours_by_address.enter(address, false);
         state.ours += 1;
         let (pace, keepalive) = watch::channel(None);
         let side = Side::Ours(Arc::clone(&to), pace);
@@ -485,9 +494,13 @@ impl Flows {
         let Some(stream) = state.streams.remove(&id) else { return };
         state.ends.remember(id, why);
         state.ways.forget_stream(id, &stream);
+        let address = stream.flow.remote.ip();
         match stream.side {
-            Side::Ours(..) => state.ours -= 1,
-            Side::Peer => state.crowd.leave(stream.flow.remote.ip(), stream.handshaking),
+            Side::Ours(..) => {
+                state.ours -= 1;
+                state.ours_by_address.leave(address, false);
+            }
+            Side::Peer => state.crowd.leave(address, stream.handshaking),
         }
     }
 

@@ -53,7 +53,8 @@ pub const SIP_LET_IN_MAX: usize = 65_536;
 pub const SIP_TURNED_AWAY_MAX: usize = SIP_LET_IN_MAX / 4;
 /// Messages waiting to be written to one stream. Over it: that connection is closed.
 pub const SIP_FLOW_QUEUE_MAX: usize = 256;
-/// Open SIP connections of one peer address. Over it: the new one is closed.
+/// Open SIP connections that one peer address opened, and as many that we opened to it. Over it: the new one is closed, or the
+/// target counts as unreachable.
 pub const SIP_FLOWS_PER_ADDRESS_MAX: usize = 256;
 /// Open SIP connections of all peers. Over it: the new one is closed.
 pub const SIP_FLOWS_MAX: usize = 8_192;

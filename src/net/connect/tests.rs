@@ -141,6 +141,20 @@ async fn connections_of_ours_are_bounded_apart_from_those_of_peers() {
 }
 
 #[tokio::test]
+async fn a_peer_that_listens_at_ever_new_ports_takes_no_connections_from_others() {
+    let bench = Bench::new(FlowLimits { flows_per_address_max: 2, ..FlowLimits::default() });
+    let to = |address: &str| Destination::plain(Transport::Tcp, local(address), 0);
+    let first = bench.flows.connect(&to("127.0.0.2:5061")).unwrap();
+    bench.flows.connect(&to("127.0.0.2:5062")).unwrap();
+    let refused = bench.flows.connect(&to("127.0.0.2:5063"));
+    assert!(matches!(refused, Err(ConnectError::TooMany)), "{refused:?}");
+    bench.flows.connect(&to("127.0.0.3:5061")).unwrap();
+    assert_eq!(bench.flows.connect(&to("127.0.0.2:5061")).unwrap(), first, "it is there");
+    bench.flows.remove_stream(first.id, FlowEnd::Told);
+    bench.flows.connect(&to("127.0.0.2:5063")).unwrap();
+}
+
+#[tokio::test]
 async fn a_peer_that_answered_a_ping_once_must_go_on_answering() {
     let limits = FlowLimits { pong_timeout: Duration::from_millis(100), ..FlowLimits::default() };
     let mut bench = Bench::new(limits);
