@@ -15,6 +15,7 @@ use crate::sip::endpoint::told::Search;
 use crate::sip::locate::Rules;
 use crate::sip::locate::Target;
 use crate::types::transport::Transport;
+use ipnet::IpNet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -76,6 +77,7 @@ async fn find(switch: &Switch, search: &Search, trunk: Option<&Trunk>) -> Option
     let none = TrunkPath::default();
     let path = trunk.map_or(&none, |trunk| &trunk.path);
     let found = permitted(&switch.roots, trunk, from.remote.ip(), found.map_err(unknown).ok()?);
+    let found = beyond_doubt(search, trunk, found);
     let mut target = best(search, found)?;
     if target.transport == from.transport && target.address == from.remote {
         return Some(from);
@@ -123,6 +125,28 @@ fn permitted(
     found
 }
 
+/// Of the places of a next hop those that are surely the same machine here as where it was named. Of private networks the trunk
+/// says whom it has there.
+fn beyond_doubt(search: &Search, trunk: Option<&Trunk>, mut found: Vec<Target>) -> Vec<Target> {
+    let is_listed = |at| trunk.is_some_and(|trunk| lists(search, trunk, at));
+    found.retain(|target| {
+        let at = target.address.ip();
+        !search.is_doubtful(at) || is_listed(at)
+    });
+    found
+}
+
+/// Whether the trunk has this private address among its sources, in a network that is private as a whole, or as a gateway's. That
+/// anybody may call by it says nothing of private networks.
+fn lists(search: &Search, trunk: &Trunk, at: IpAddr) -> bool {
+    let is_private =
+        |net: &IpNet| search.is_doubtful(net.network()) && search.is_doubtful(net.broadcast());
+    let gateways = trunk.outbound.iter().flat_map(|outbound| &outbound.gateways);
+    let mut hosts = gateways.map(|gateway| gateway.next_hop().host);
+    trunk.sources.iter().any(|net| net.contains(&at) && is_private(net))
+        || hosts.any(|host| host.trim_matches(['[', ']']).parse::<IpAddr>() == Ok(at))
+}
+
 /// Of several places the one where the peer was heard, which knows the dialog; else the first.
 fn best(search: &Search, targets: Vec<Target>) -> Option<Target> {
     let peer = search.from.remote;
@@ -136,6 +160,9 @@ mod tests {
     use crate::engine::switch::tests::Nobody;
     use crate::engine::switch::tests::idle;
     use crate::net::dns::tests::Server;
+    use crate::routing::gateway::Gateway;
+    use crate::routing::outbound::tests::gateway;
+    use crate::routing::outbound::tests::trunk;
     use crate::sip::endpoint::flow::FlowId;
     use crate::sip::locate::NextHop;
     use crate::types::id::TrunkId;
@@ -164,6 +191,35 @@ mod tests {
         assert_eq!(led(Some(&tenants)), [heard, public]);
         // An agent has none.
         assert_eq!(led(None), [heard, public]);
+    }
+
+    #[test]
+    fn a_stream_is_left_for_a_private_address_only_where_the_trunk_lists_it() {
+        let sbc =
+            Gateway { uri: "sip:10.9.0.1".parse().unwrap(), ..gateway("a", 1).as_ref().clone() };
+        let mut own = trunk(1, |outbound| outbound.gateways = vec![Arc::new(sbc)]);
+        own.sources =
+            ["192.168.1.0/24", "0.0.0.0/0"].iter().map(|net| net.parse().unwrap()).collect();
+        let led = |transport, trunk: Option<&Trunk>| -> Vec<String> {
+            let local = "192.0.2.1:5060".parse().unwrap();
+            let remote = "172.17.0.1:40001".parse().unwrap();
+            let from = Flow { id: FlowId(1), listener: 0, transport, local, remote };
+            let hop = NextHop::parse("sip:sbc.example").unwrap();
+            let search = Search { number: 1, dialog: None, hop, from };
+            let target = |place: &str| Target {
+                transport,
+                address: SocketAddr::new(place.parse().unwrap(), 5_060),
+                server_name: String::new(),
+            };
+            let places = ["192.168.1.20", "192.168.2.20", "10.9.0.1", "127.0.0.9", "203.0.113.9"];
+            let found = beyond_doubt(&search, trunk, places.map(target).to_vec());
+            found.iter().map(|target| target.address.ip().to_string()).collect()
+        };
+        let listed = ["192.168.1.20", "10.9.0.1", "127.0.0.9", "203.0.113.9"];
+        assert_eq!(led(Transport::Tcp, Some(&own)), listed);
+        assert_eq!(led(Transport::Tls, Some(&own)), listed);
+        assert_eq!(led(Transport::Tcp, None), ["127.0.0.9", "203.0.113.9"]);
+        assert_eq!(led(Transport::Udp, None).len(), 5, "there is no stream to stay on");
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ use super::policy::Reliable;
 use super::policy::SessionTimerMode;
 use super::policy::SessionTimerPolicy;
 use super::told::is_local;
+use super::told::is_of_link;
 use super::told::is_reachable;
 use super::ways::Way;
 use crate::sip::dialog::Dialog;
@@ -404,13 +405,14 @@ pub(super) fn toward(flow: Flow, uri: &Uri) -> Way {
 /// (RFC 3261 §12.2.1.1). Over TLS it has to prove who it is before anything goes there.
 ///
 /// Behind NAT, a host is often not where its URI says: an address leaves the stream as it is that is private where the peer's
-/// own is public, or the other way about. Both are on one network where both are private, unless just one is the host's own.
+/// own is public, or the other way about, or that only one of both has for itself, or a link. Where both are private they may be
+/// on one network: who knows the trunk decides ([`Search::is_doubtful`](super::told::Search::is_doubtful)).
 fn elsewhere(flow: Flow, uri: &Uri) -> Option<NextHop> {
     let peer = flow.remote.ip();
     let ip = uri.address().filter(|ip| *ip != peer && is_reachable(*ip, peer))?;
     let is_beside = is_local(ip) == is_local(peer) && ip.is_loopback() == peer.is_loopback();
     let is_alike = uri.transport() == Some(flow.transport);
-    if is_beside && is_alike { NextHop::of_uri(uri).ok() } else { None }
+    if is_beside && is_alike && !is_of_link(ip) { NextHop::of_uri(uri).ok() } else { None }
 }
 
 #[cfg(test)]
@@ -497,6 +499,7 @@ mod tests {
         let inside = hop(behind, "sip:10.1.2.3:5080;transport=tcp;lr").unwrap();
         assert_eq!((inside.host.as_str(), inside.port), ("10.1.2.3", Some(5_080)), "as it is");
         assert_eq!(hop(behind, "sip:127.0.0.1;transport=tcp"), None, "that is this host");
+        assert_eq!(hop(behind, "sip:169.254.169.254;transport=tcp"), None, "that is of a link");
         let here = flow(7, Transport::Tcp, "127.0.0.1:40001");
         assert_eq!(hop(here, "sip:10.1.2.3;transport=tcp"), None, "what listens here is asked");
         assert!(hop(here, "sip:127.0.0.7;transport=tcp").is_some());

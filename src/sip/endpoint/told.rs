@@ -84,6 +84,14 @@ impl Search {
     pub fn is_usable(&self, found: IpAddr) -> bool {
         is_reachable(found, self.from.remote.ip())
     }
+
+    /// Whether `found` may be another machine here than where it was named, in a dialog that has a stream: behind NAT the address
+    /// that the peer is heard from may be private as well, and still of another network. Nobody doubts what this host has for
+    /// itself.
+    #[must_use]
+    pub const fn is_doubtful(&self, found: IpAddr) -> bool {
+        self.from.transport.is_reliable() && is_local(found) && !found.is_loopback()
+    }
 }
 
 /// True when `found` means the same here as at `peer`.
@@ -100,10 +108,18 @@ pub(super) const fn is_local(ip: IpAddr) -> bool {
             let [a, b, ..] = ip.octets();
             ip.is_private()
                 || ip.is_loopback()
-                || ip.is_link_local()
+                || is_of_link(IpAddr::V4(ip))
                 || (a == 100 && b & 0xc0 == 64)
         }
-        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || ip.is_unicast_link_local(),
+        IpAddr::V6(ip) => ip.is_loopback() || ip.is_unique_local() || is_of_link(IpAddr::V6(ip)),
+    }
+}
+
+/// True for addresses that mean something on one link alone.
+pub(super) const fn is_of_link(ip: IpAddr) -> bool {
+    match ip {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
     }
 }
 
