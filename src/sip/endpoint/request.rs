@@ -12,6 +12,7 @@ use super::policy::Reliable;
 use super::policy::SessionTimerMode;
 use super::policy::SessionTimerPolicy;
 use super::told::is_local;
+use super::told::is_of_host;
 use super::told::is_of_link;
 use super::told::is_reachable;
 use super::ways::Way;
@@ -410,7 +411,7 @@ pub(super) fn toward(flow: Flow, uri: &Uri) -> Way {
 fn elsewhere(flow: Flow, uri: &Uri) -> Option<NextHop> {
     let peer = flow.remote.ip();
     let ip = uri.address().filter(|ip| *ip != peer && is_reachable(*ip, peer))?;
-    let is_beside = is_local(ip) == is_local(peer) && ip.is_loopback() == peer.is_loopback();
+    let is_beside = is_local(ip) == is_local(peer) && is_of_host(ip) == is_of_host(peer);
     let is_alike = uri.transport() == Some(flow.transport);
     if is_beside && is_alike && !is_of_link(ip) { NextHop::of_uri(uri).ok() } else { None }
 }
@@ -503,6 +504,10 @@ mod tests {
         let here = flow(7, Transport::Tcp, "127.0.0.1:40001");
         assert_eq!(hop(here, "sip:10.1.2.3;transport=tcp"), None, "what listens here is asked");
         assert!(hop(here, "sip:127.0.0.7;transport=tcp").is_some());
+        let v6 = flow(7, Transport::Tcp, "[2001:db8::1]:40001");
+        for uri in ["sip:[::ffff:127.0.0.1];transport=tcp", "sip:[::ffff:10.1.2.3];transport=tcp"] {
+            assert_eq!(hop(v6, uri), None, "{uri}");
+        }
     }
 
     #[test]

@@ -90,20 +90,20 @@ impl Search {
     /// itself.
     #[must_use]
     pub const fn is_doubtful(&self, found: IpAddr) -> bool {
-        self.from.transport.is_reliable() && is_local(found) && !found.is_loopback()
+        self.from.transport.is_reliable() && is_local(found) && !is_of_host(found)
     }
 }
 
 /// True when `found` means the same here as at `peer`.
 pub(super) const fn is_reachable(found: IpAddr, peer: IpAddr) -> bool {
     found.is_ipv4() == peer.is_ipv4()
-        && !found.is_unspecified()
+        && !found.to_canonical().is_unspecified()
         && (!is_local(found) || is_local(peer))
 }
 
-/// True for addresses that mean something else elsewhere.
+/// True for addresses that mean something else elsewhere. One of IPv4 counts as what it is, as IPv6 writes it, too.
 pub(super) const fn is_local(ip: IpAddr) -> bool {
-    match ip {
+    match ip.to_canonical() {
         IpAddr::V4(ip) => {
             let [a, b, ..] = ip.octets();
             ip.is_private()
@@ -117,10 +117,15 @@ pub(super) const fn is_local(ip: IpAddr) -> bool {
 
 /// True for addresses that mean something on one link alone.
 pub(super) const fn is_of_link(ip: IpAddr) -> bool {
-    match ip {
+    match ip.to_canonical() {
         IpAddr::V4(ip) => ip.is_link_local(),
         IpAddr::V6(ip) => ip.is_unicast_link_local(),
     }
+}
+
+/// True for addresses that a host has for itself.
+pub(super) const fn is_of_host(ip: IpAddr) -> bool {
+    ip.to_canonical().is_loopback()
 }
 
 /// An INVITE that became no call, and no part of one, since the endpoint itself settled it.
@@ -286,6 +291,24 @@ impl RequestOutcome {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_of_ipv4_counts_as_what_it_is_in_whatever_form() {
+        let ip = |text: &str| -> IpAddr { text.parse().unwrap() };
+        for local in ["10.0.0.1", "127.0.0.1", "169.254.169.254", "100.64.0.9", "192.168.1.20"] {
+            let mapped = ip(&format!("::ffff:{local}"));
+            assert!(is_local(ip(local)) && is_local(mapped), "{local}");
+            assert!(!is_reachable(mapped, ip("2001:db8::1")), "{local} of a public peer");
+            assert_eq!(is_of_host(mapped), local == "127.0.0.1", "{local}");
+            assert_eq!(is_of_link(mapped), local == "169.254.169.254", "{local}");
+        }
+        assert!(!is_reachable(ip("::ffff:0.0.0.0"), ip("2001:db8::1")));
+        let public = ip("::ffff:203.0.113.9");
+        assert!(!is_local(public) && is_reachable(public, ip("2001:db8::1")));
+        for local in ["::1", "fd00::1", "fe80::1"] {
+            assert!(is_local(ip(local)), "{local}");
+        }
+    }
 
     #[test]
     fn a_quality_is_read_in_thousandths_and_one_without_meaning_is_the_highest() {
