@@ -106,11 +106,14 @@ fn leave_out_carriers(
     let table = line.switch.table.load();
     let mut decision = Decision::new();
     found.retain(|own| {
-        let at = own.address.ip();
-        let of = (at, line.tenant);
+        let of = (own.address.ip(), line.tenant);
         !is_left_out(&line.switch, &table, of, &mut decision)
-            && !may_be_left_out(&line.switch, at, unknown, &mut decision)
     });
+    if let Some(gateway) = unknown {
+        let all = found.len();
+        found.retain(|own| !may_be_left_out(&line.switch, own.address.ip(), &mut decision));
+        warn_of_unknown(gateway, all - found.len());
+    }
     decision
 }
 
@@ -129,20 +132,24 @@ fn is_left_out(
     is_left_out
 }
 
-/// The same of one that may be where `unknown` is.
-fn may_be_left_out(
-    switch: &Switch,
-    at: IpAddr,
-    unknown: Option<&GatewayKey>,
-    decision: &mut Decision,
-) -> bool {
-    let Some(gateway) = unknown.filter(|_| !switch.roots.lists_call(at)) else { return false };
-    let why = "DNS does not tell where all of them are (agents.allow_networks)";
-    decision.tell("address", format_args!("{at} may be a carrier of others': {why}"));
-    tracing::warn!(
-        trunk = %gateway.trunk,
-        gateway = gateway.gateway.as_str(),
-        "a gateway's name is not found: no address that a tenant names is called that could be its"
-    );
-    true
+/// The same of one that may be where a carrier is of which nobody knows where it is.
+fn may_be_left_out(switch: &Switch, at: IpAddr, decision: &mut Decision) -> bool {
+    let is_left_out = !switch.roots.lists_call(at);
+    if is_left_out {
+        let why = "DNS does not tell where all of them are (agents.allow_networks)";
+        decision.tell("address", format_args!("{at} may be a carrier of others': {why}"));
+    }
+    is_left_out
+}
+
+/// One line however many addresses a tenant's name has: it chooses how many.
+fn warn_of_unknown(gateway: &GatewayKey, addresses: usize) {
+    if addresses > 0 {
+        tracing::warn!(
+            trunk = %gateway.trunk,
+            gateway = gateway.gateway.as_str(),
+            addresses,
+            "a gateway's name is not found: no address that a tenant names is called that could be its"
+        );
+    }
 }

@@ -24,9 +24,11 @@ use crate::types::id::CallId;
 use crate::types::reach::Reach;
 use crate::types::srtp::SrtpPolicy;
 use crate::types::transport::Transport;
+use std::io::Write;
 use std::net::Ipv4Addr;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::Mutex;
 use uuid::Uuid;
 
 /// The dialog of the INVITE that is out.
@@ -612,6 +614,39 @@ async fn no_address_of_a_tenants_is_called_before_it_is_known_where_carriers_are
     assert_eq!(called(&around, "1.1.1.1").await, Err(HangupCause::DestinationDenied));
     let Some((_, DialNews::Attempted(said))) = around.news.recv().await else { panic!("no step") };
     assert!(said.to_string().contains("1.1.1.1 may be a carrier of others'"), "{said}");
+}
+
+#[derive(Clone, Default)]
+struct Lines(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Lines {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("not poisoned").extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// A tenant chooses how many addresses its names have, but not how many lines are logged of them.
+#[tokio::test]
+async fn what_may_lead_to_an_unknown_carrier_is_logged_once() {
+    let server = Server::start().await;
+    let around = beside_names(&server, ["b.example", "servfail.example"]);
+    let lines = Lines::default();
+    let writer = lines.clone();
+    let subscriber =
+        tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
+    let _logging = tracing::subscriber::set_default(subscriber);
+    let found = ["1.1.1.1", "1.0.0.1", "9.9.9.9"].map(found_at).to_vec();
+    let left = carriers::permitted(&around.line, found).await;
+    assert_eq!(left.map(|left| left.len()), Err(HangupCause::DestinationDenied));
+    let bytes = lines.0.lock().expect("not poisoned").clone();
+    let told = String::from_utf8(bytes).expect("text");
+    assert_eq!(told.matches("a gateway's name is not found").count(), 1, "{told}");
+    assert!(told.contains("addresses=3"), "{told}");
 }
 
 /// The ladder of a call says of a leg that was let go of what the record says.
