@@ -20,6 +20,7 @@ use crate::engine::dial::Line;
 use crate::engine::dial::OfferedFor;
 use crate::engine::dial::Rung;
 use crate::engine::dial::Watched;
+use crate::engine::dial::attempt::carriers::Found;
 use crate::engine::dial::attempt::resting::gateway_address;
 use crate::engine::dial::attempt::trying::Stage;
 use crate::engine::dial::attempt::trying::Step;
@@ -286,15 +287,14 @@ impl Dialling {
         if let Some(registered) = trying.target.registered_way(&line.switch.registry) {
             let found = registered.target();
             trying.registered = Some(registered);
-            trying.stage = Stage::Locating(Box::pin(std::future::ready(Ok(vec![found]))));
+            trying.search(line, std::future::ready(Ok(vec![found])));
             return None;
         }
         match trying.target.search() {
             Ok(search) => {
                 let dns = line.switch.dns.clone();
                 let named = trying.target.named(line.tenant);
-                let search = async move { way::locate(&dns, named, search).await };
-                trying.stage = Stage::Locating(Box::pin(search));
+                trying.search(line, async move { way::locate(&dns, named, search).await });
                 None
             }
             Err(error) => {
@@ -304,21 +304,19 @@ impl Dialling {
         }
     }
 
-    async fn located(
-        &mut self,
-        line: &Line,
-        found: Result<Vec<locate::Target>, LocateError>,
-    ) -> Option<Input> {
+    async fn located(&mut self, line: &Line, found: Result<Found, LocateError>) -> Option<Input> {
         let trying = self.trying.as_mut()?;
         match found {
-            Ok(mut addresses) => {
+            Ok(found) => {
                 // What an operator names leads where the operator wants.
-                if trying.target.is_tenants() {
-                    addresses = match carriers::permitted(line, addresses).await {
+                let addresses = if trying.target.is_tenants() {
+                    match carriers::permitted(line, found).await {
                         Ok(addresses) => addresses,
                         Err(cause) => return Some(Input::NotAdmitted { id: trying.id, cause }),
-                    };
-                }
+                    }
+                } else {
+                    found.addresses
+                };
                 trying.addresses = addresses.into();
                 match self.leave_out(line) {
                     Some(none_left) => Some(none_left),

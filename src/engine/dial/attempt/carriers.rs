@@ -17,6 +17,39 @@ use crate::types::id::TenantId;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use std::net::IpAddr;
+use std::sync::Arc;
+
+/// Where a call may go.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Found {
+    /// What DNS has for whom it calls.
+    pub(super) addresses: Vec<locate::Target>,
+    /// A carrier of others' that may be at any of them: DNS does not tell where it is.
+    pub(super) unknown: Option<GatewayKey>,
+}
+
+/// Searches for whom a call goes to; where it is `named_by` a tenant, and leads where carriers may be, those of others
+/// are looked up too. To be waited for while the call is listened to: DNS may take its time for each of the two.
+///
+/// # Errors
+/// As `search`.
+pub(super) async fn looked_up(
+    switch: Arc<Switch>,
+    named_by: Option<TenantId>,
+    search: impl Future<Output = Result<Vec<locate::Target>, LocateError>>,
+) -> Result<Found, LocateError> {
+    let addresses = search.await?;
+    let roots = &switch.roots;
+    let is_open = |own: &locate::Target| {
+        let at = own.address.ip();
+        roots.permits_call(at) && !roots.lists_call(at)
+    };
+    let unknown = match named_by {
+        Some(tenant) if addresses.iter().any(is_open) => look_carriers_up(&switch, tenant).await,
+        Some(_) | None => None,
+    };
+    Ok(Found { addresses, unknown })
+}
 
 /// Of the addresses that were found for what a tenant named, those that a call may go to. A carrier that knows this
 /// node by its address would call whatever number stands in such a SIP address, on the account of whose trunk it is
@@ -26,22 +59,17 @@ use std::net::IpAddr;
 /// Why there is none; the record has which were left out as a carrier's.
 pub(super) async fn permitted(
     line: &Line,
-    mut found: Vec<locate::Target>,
+    found: Found,
 ) -> Result<Vec<locate::Target>, HangupCause> {
-    found.retain(|own| line.switch.roots.permits_call(own.address.ip()));
-    let roots = &line.switch.roots;
-    let unknown = if found.iter().all(|own| roots.lists_call(own.address.ip())) {
-        None
-    } else {
-        look_carriers_up(line).await
-    };
-    let carriers = leave_out_carriers(line, &mut found, unknown.as_ref());
+    let Found { mut addresses, unknown } = found;
+    addresses.retain(|own| line.switch.roots.permits_call(own.address.ip()));
+    let carriers = leave_out_carriers(line, &mut addresses, unknown.as_ref());
     let has_carriers = !carriers.steps().is_empty();
     if has_carriers {
         line.report(DialNews::Attempted(carriers)).await;
     }
-    if !found.is_empty() {
-        return Ok(found);
+    if !addresses.is_empty() {
+        return Ok(addresses);
     }
     Err(if has_carriers { HangupCause::DestinationDenied } else { HangupCause::AgentForbidden })
 }
@@ -67,9 +95,8 @@ pub(in crate::engine) fn judge(
 /// Has the names of others' gateways looked up that were not found yet: until they are, nobody knows that an address is a
 /// carrier's. As a rule there are none, or calls and probes have asked for them. Gives one of which DNS does not tell; a
 /// name that DNS does not know is nowhere.
-pub(super) async fn look_carriers_up(line: &Line) -> Option<GatewayKey> {
-    let switch = &line.switch;
-    let unfound = switch.registry.unfound_carriers(&switch.table.load(), line.tenant);
+async fn look_carriers_up(switch: &Switch, tenant: TenantId) -> Option<GatewayKey> {
+    let unfound = switch.registry.unfound_carriers(&switch.table.load(), tenant);
     let mut searches = FuturesUnordered::new();
     for (key, gateway) in unfound {
         let Ok(search) = way::gateway_search(&gateway) else { continue };

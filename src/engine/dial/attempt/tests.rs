@@ -489,6 +489,17 @@ fn found_at(address: &str) -> locate::Target {
     locate::Target { transport: Transport::Udp, address, server_name: String::new() }
 }
 
+/// Those of a tenant's addresses that its call may go to.
+async fn left_of(
+    around: &Around,
+    found: Vec<locate::Target>,
+) -> Result<Vec<locate::Target>, HangupCause> {
+    let line = &around.line;
+    let search = std::future::ready(Ok(found));
+    let found = carriers::looked_up(Arc::clone(&line.switch), Some(line.tenant), search).await;
+    carriers::permitted(line, found.expect("addresses")).await
+}
+
 /// A node whose shared trunk has its carrier at 192.76.120.0/24, and that lists these networks.
 fn beside_a_carrier(listed: &[&str]) -> Around {
     let mut around = Around::new();
@@ -516,7 +527,7 @@ async fn what_a_tenant_names_leads_to_no_carrier_of_others() {
         let is_peer = matches!(route, DialRoute::Peer(_));
         let mut dialling = dialling(&around, route, Stage::Admitted);
         let id = dialling.trying.as_ref().expect("a try").id;
-        let found = vec![found_at("192.76.120.10")];
+        let found = Found { addresses: vec![found_at("192.76.120.10")], unknown: None };
         let judged = dialling.located(&around.line, Ok(found)).await;
         assert_eq!(judged, Some(Input::NotAdmitted { id, cause }));
         let Some((_, DialNews::Attempted(said))) = around.news.recv().await else {
@@ -560,7 +571,7 @@ async fn a_carrier_that_is_listed_is_called_as_an_agent() {
     let left = async |listed: &[&str], found: &[&str]| {
         let around = beside_a_carrier(listed);
         let found = found.iter().map(|address| found_at(address)).collect();
-        let left = carriers::permitted(&around.line, found).await;
+        let left = left_of(&around, found).await;
         left.map(|left| {
             left.iter().map(|own| own.address.ip().to_string()).collect::<Vec<_>>().join(" ")
         })
@@ -595,7 +606,7 @@ fn beside_names(server: &Server, hosts: [&str; 2]) -> Around {
 async fn no_address_of_a_tenants_is_called_before_it_is_known_where_carriers_are() {
     let server = Server::start().await;
     let called = async |around: &Around, address: &str| {
-        let left = carriers::permitted(&around.line, vec![found_at(address)]).await;
+        let left = left_of(around, vec![found_at(address)]).await;
         left.map(|left| left.len())
     };
     let around = beside_names(&server, ["a.example", "gone.example"]);
@@ -614,6 +625,29 @@ async fn no_address_of_a_tenants_is_called_before_it_is_known_where_carriers_are
     assert_eq!(called(&around, "1.1.1.1").await, Err(HangupCause::DestinationDenied));
     let Some((_, DialNews::Attempted(said))) = around.news.recv().await else { panic!("no step") };
     assert!(said.to_string().contains("1.1.1.1 may be a carrier of others'"), "{said}");
+}
+
+/// DNS may take its time to tell where carriers are: who lets go of the call meanwhile is heard at once.
+#[tokio::test]
+async fn a_leg_is_let_go_of_while_carriers_are_looked_up() {
+    let server = Server::start().await;
+    let mut around = beside_names(&server, ["a.example", "slow.example"]);
+    let DialRoute::Peer(mut route) = peer() else { panic!("a peer") };
+    route.uri = "sip:agent@1.1.1.1".parse().expect("a URI");
+    let mut dialling = dialling(&around, DialRoute::Peer(route), Stage::Admitted);
+    let Around { line, commands, .. } = &mut around;
+    let let_go = async {
+        // Its own address needs no DNS: what is asked is where carriers are.
+        while server.asked() == 0 {
+            tokio::task::yield_now().await;
+        }
+        commands.try_send(LegOutput::HangUp(HangupCause::Normal)).expect("room");
+    };
+    let (carried, ()) = tokio::join!(dialling.run(line, None), let_go);
+    assert!(carried.is_none());
+    drop(dialling);
+    let failed = LegInput::DialFailed { cause: HangupCause::CallerCancelled, status: None };
+    assert_eq!(around.leg_news().await, [failed]);
 }
 
 #[derive(Clone, Default)]
@@ -641,7 +675,7 @@ async fn what_may_lead_to_an_unknown_carrier_is_logged_once() {
         tracing_subscriber::fmt().with_writer(move || writer.clone()).with_ansi(false).finish();
     let _logging = tracing::subscriber::set_default(subscriber);
     let found = ["1.1.1.1", "1.0.0.1", "9.9.9.9"].map(found_at).to_vec();
-    let left = carriers::permitted(&around.line, found).await;
+    let left = left_of(&around, found).await;
     assert_eq!(left.map(|left| left.len()), Err(HangupCause::DestinationDenied));
     let bytes = lines.0.lock().expect("not poisoned").clone();
     let told = String::from_utf8(bytes).expect("text");

@@ -2,6 +2,8 @@
 
 use crate::clock;
 use crate::engine::dial::Line;
+use crate::engine::dial::attempt::carriers;
+use crate::engine::dial::attempt::carriers::Found;
 use crate::engine::dial::route::Target;
 use crate::engine::mailbox;
 use crate::engine::registry::PermitGuard;
@@ -22,6 +24,7 @@ use crate::sip::locate::LocateError;
 use crate::types::moment::Moment;
 use std::collections::VecDeque;
 use std::pin::Pin;
+use std::sync::Arc;
 
 /// One try.
 pub(super) struct Trying {
@@ -47,7 +50,7 @@ pub(super) struct Trying {
 }
 
 /// A search in DNS.
-type Search = Pin<Box<dyn Future<Output = Result<Vec<locate::Target>, LocateError>> + Send>>;
+type Search = Pin<Box<dyn Future<Output = Result<Found, LocateError>> + Send>>;
 
 pub(super) enum Stage {
     /// It may go on.
@@ -65,11 +68,22 @@ pub(super) enum Stage {
 /// What a try came to.
 pub(super) enum Step {
     Turn,
-    Located(Result<Vec<locate::Target>, LocateError>),
+    Located(Result<Found, LocateError>),
     Event(Option<Event>),
 }
 
 impl Trying {
+    /// Begins to search for the addresses of its target.
+    pub(super) fn search(
+        &mut self,
+        line: &Line,
+        search: impl Future<Output = Result<Vec<locate::Target>, LocateError>> + Send + 'static,
+    ) {
+        let named_by = self.target.is_tenants().then_some(line.tenant);
+        let found = carriers::looked_up(Arc::clone(&line.switch), named_by, search);
+        self.stage = Stage::Locating(Box::pin(found));
+    }
+
     /// How `address` is reached.
     pub(super) fn destination(&self, line: &Line, address: &locate::Target) -> Destination {
         // As its trunk registered: what the peer proved there is the name of the registrar.
