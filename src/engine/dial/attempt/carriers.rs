@@ -8,6 +8,7 @@ use crate::engine::switch::Switch;
 use crate::engine::way;
 use crate::net::dns::Named;
 use crate::routing::decision::Decision;
+use crate::routing::gateway::Gateway;
 use crate::routing::gateway_board::GatewayKey;
 use crate::routing::table::RoutingTable;
 use crate::sip::locate;
@@ -16,8 +17,16 @@ use crate::types::cause::HangupCause;
 use crate::types::id::TenantId;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::timeout;
+
+/// Carriers that one call looks up at once: its tenant shall not fill the places for questions of the operator's.
+const AT_ONCE: usize = 8;
+/// How long a call looks them up. Over it: it is unknown where those are that are left.
+const LOOKED_UP_WITHIN: Duration = Duration::from_secs(6);
 
 /// Where a call may go.
 #[derive(Debug, PartialEq, Eq)]
@@ -93,34 +102,50 @@ pub(in crate::engine) fn judge(
 }
 
 /// Has the names of others' gateways looked up that were not found yet: until they are, nobody knows that an address is a
-/// carrier's. As a rule there are none, or calls and probes have asked for them. Gives one of which DNS does not tell; a
-/// name that DNS does not know is nowhere.
+/// carrier's. As a rule there are none, or calls and probes have asked for them. Gives one of which DNS does not tell in
+/// time; a name that DNS does not know is nowhere.
 async fn look_carriers_up(switch: &Switch, tenant: TenantId) -> Option<GatewayKey> {
     let unfound = switch.registry.unfound_carriers(&switch.table.load(), tenant);
-    let mut searches = FuturesUnordered::new();
-    for (key, gateway) in unfound {
-        let Ok(search) = way::gateway_search(&gateway) else { continue };
-        let found = way::locate(&switch.dns, Named::ByOperator, search);
-        searches.push(async move { (key, found.await) });
-    }
-    let mut unknown = None;
-    while let Some((key, found)) = searches.next().await {
-        match found {
-            Ok(found) => {
-                let found = found.iter().map(gateway_address).collect();
-                let _standing = switch.registry.find_addresses(clock::now(), &key, found);
+    let mut untold: BTreeSet<GatewayKey> = unfound.iter().map(|(key, _)| key.clone()).collect();
+    let looking = async {
+        let mut waiting = unfound.into_iter();
+        let first = waiting.by_ref().take(AT_ONCE);
+        let mut searches: FuturesUnordered<_> = first.map(|own| look_up(switch, own)).collect();
+        while let Some((key, is_told)) = searches.next().await {
+            if is_told {
+                untold.remove(&key);
             }
-            Err(LocateError::DnsFailed | LocateError::TooMany) => unknown = Some(key),
-            Err(
-                LocateError::NotSip
-                | LocateError::NotAllowed(_)
-                | LocateError::NoTransport
-                | LocateError::NoAddress
-                | LocateError::NoService,
-            ) => {}
+            searches.extend(waiting.next().map(|own| look_up(switch, own)));
         }
-    }
-    unknown
+    };
+    // Out of time: what was told until then is known to the next call.
+    let _is_over = timeout(LOOKED_UP_WITHIN, looking).await.is_ok();
+    untold.pop_first()
+}
+
+/// Looks one of them up; false where DNS does not tell.
+async fn look_up(
+    switch: &Switch,
+    (key, gateway): (GatewayKey, Arc<Gateway>),
+) -> (GatewayKey, bool) {
+    // What cannot be looked up is nowhere either.
+    let Ok(search) = way::gateway_search(&gateway) else { return (key, true) };
+    let is_told = match way::locate(&switch.dns, Named::ByOperator, search).await {
+        Ok(found) => {
+            let found = found.iter().map(gateway_address).collect();
+            let _standing = switch.registry.find_addresses(clock::now(), &key, found);
+            true
+        }
+        Err(LocateError::DnsFailed | LocateError::TooMany) => false,
+        Err(
+            LocateError::NotSip
+            | LocateError::NotAllowed(_)
+            | LocateError::NoTransport
+            | LocateError::NoAddress
+            | LocateError::NoService,
+        ) => true,
+    };
+    (key, is_told)
 }
 
 /// Leaves the addresses of others' carriers out, unless the operator lists them as places where agents are, and all those

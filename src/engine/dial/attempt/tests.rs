@@ -5,11 +5,15 @@ use crate::engine::dial::PeerRoute;
 use crate::engine::dial::tests::Around;
 use crate::engine::dial::tests::planned;
 use crate::engine::sip_shard::ShardHandle;
+use crate::net::dns::Dns;
+use crate::net::dns::DnsLimits;
 use crate::net::dns::tests::Server;
+use crate::net::dns::tests::limits;
 use crate::net::websocket::TrustRoots;
 use crate::routing::contents::Contents;
 use crate::routing::gateway_addresses::GatewayAddress;
 use crate::routing::health;
+use crate::routing::outbound::tests::gateway;
 use crate::routing::outbound::tests::trunk;
 use crate::routing::outbound_attempt::Output;
 use crate::routing::table::RoutingTable;
@@ -587,17 +591,22 @@ async fn a_carrier_that_is_listed_is_called_as_an_agent() {
 /// A node that lists 203.0.113.0/24 and whose shared trunk has its gateways at these names, which nobody has looked up yet.
 fn beside_names(server: &Server, hosts: [&str; 2]) -> Around {
     let mut around = beside_a_carrier(&["203.0.113.0/24"]);
-    let switch = Arc::get_mut(&mut around.line.switch).expect("nobody else's");
-    switch.dns = server.dns_of_the_operator();
     let carrier = trunk(9, |outbound| {
         for (gateway, host) in outbound.gateways.iter_mut().zip(hosts) {
             Arc::make_mut(gateway).uri.host = host.to_owned();
         }
     });
+    share(&mut around, server.dns_of_the_operator(), carrier);
+    around
+}
+
+/// Gives the node a trunk of everybody's.
+fn share(around: &mut Around, dns: Dns, carrier: Trunk) {
+    let switch = Arc::get_mut(&mut around.line.switch).expect("nobody else's");
+    switch.dns = dns;
     let table = RoutingTable::new(Contents { trunks: vec![carrier], ..Contents::default() });
     let _none = switch.registry.turn_board(clock::now(), Some(&table));
     switch.table.store(Arc::new(table));
-    around
 }
 
 /// Nobody knows where a carrier is before its name was looked up: the first call that a tenant's address may lead there
@@ -625,6 +634,22 @@ async fn no_address_of_a_tenants_is_called_before_it_is_known_where_carriers_are
     assert_eq!(called(&around, "1.1.1.1").await, Err(HangupCause::DestinationDenied));
     let Some((_, DialNews::Attempted(said))) = around.news.recv().await else { panic!("no step") };
     assert!(said.to_string().contains("1.1.1.1 may be a carrier of others'"), "{said}");
+}
+
+/// However many there are, a call leaves others the places for questions.
+#[tokio::test]
+async fn many_carriers_are_looked_up_a_few_at_a_time() {
+    let server = Server::start().await;
+    let mut around = beside_a_carrier(&[]);
+    let carrier = trunk(9, |outbound| {
+        outbound.gateways = (0..20).map(|n| gateway(&format!("g{n}"), 10)).collect();
+    });
+    // Of a name two are asked at once, for its services or its addresses: more than these names would be too many.
+    let dns = server.dns(DnsLimits { questions_max: 16, ..limits() });
+    share(&mut around, dns, carrier);
+    let left = left_of(&around, vec![found_at("1.1.1.1")]).await;
+    assert_eq!(left.map(|left| left.len()), Ok(1));
+    assert!(server.asked() >= 20, "each is looked up");
 }
 
 /// DNS may take its time to tell where carriers are: who lets go of the call meanwhile is heard at once.
