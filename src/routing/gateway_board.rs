@@ -58,9 +58,14 @@ struct Watched {
     gateway: Arc<Gateway>,
     health: GatewayHealth,
     addresses: GatewayAddresses,
+    /// Until when it is known where it is, all of its addresses; `None`: nobody asked for them all.
+    known_until: Option<Moment>,
     /// A tenant names it.
     is_tenants: bool,
 }
+
+/// How long a gateway counts as where it was found. Then it is asked for again, and DNS says what still holds.
+const KNOWN_FOR: Duration = Duration::from_secs(60);
 
 #[derive(Clone, Copy, Debug, Default)]
 struct TrunkStanding {
@@ -119,7 +124,8 @@ impl GatewayBoard {
         let random = Random::from_seed(self.random.next_u64());
         let mut health = GatewayHealth::new(outbound.health.clone(), random);
         health.handle(now, Input::Started, outputs);
-        Watched { gateway, health, addresses: GatewayAddresses::default(), is_tenants: false }
+        let addresses = GatewayAddresses::default();
+        Watched { gateway, health, addresses, known_until: None, is_tenants: false }
     }
 
     /// Takes note of where a gateway is, as far as its text or DNS has told. What a tenant names is no word of where
@@ -140,9 +146,10 @@ impl GatewayBoard {
         self.places.trunks_at(address)
     }
 
-    /// The gateways that the operator names by a name which was not found yet: nobody knows where they are.
-    pub fn unfound(&self) -> impl Iterator<Item = (&GatewayKey, &Arc<Gateway>)> {
-        let unfound = self.gateways.iter().filter(|(_, own)| own.is_unfound());
+    /// The gateways that the operator names by a name which was not found yet, or not lately, or of which DNS did not
+    /// tell all: nobody knows where they are.
+    pub fn unfound(&self, now: Moment) -> impl Iterator<Item = (&GatewayKey, &Arc<Gateway>)> {
+        let unfound = self.gateways.iter().filter(move |(_, own)| own.is_unfound(now));
         unfound.map(|(key, own)| (key, &own.gateway))
     }
 
@@ -266,8 +273,20 @@ impl GatewayBoard {
         if !watched.is_tenants {
             self.places.move_on(key, watched.addresses.all(), &found);
         }
+        // It may have left them, or DNS did not tell all this time.
+        if watched.addresses.all().iter().any(|own| !found.contains(own)) {
+            watched.known_until = None;
+        }
         watched.addresses.find(now, found);
         standing
+    }
+
+    /// Takes note that these are all the addresses of a gateway: no question for them is open.
+    pub fn find_all(&mut self, now: Moment, key: &GatewayKey, found: Vec<GatewayAddress>) {
+        let _standing = self.find_addresses(now, key, found);
+        if let Some(watched) = self.gateways.get_mut(key) {
+            watched.known_until = Some(now + KNOWN_FOR);
+        }
     }
 
     /// The addresses of a gateway that are not ready, with how they stand.
@@ -360,8 +379,8 @@ fn extend(out: &mut Vec<Action>, key: &GatewayKey, outputs: Vec<health::Output>)
 }
 
 impl Watched {
-    fn is_unfound(&self) -> bool {
-        let is_known = self.is_tenants || !self.addresses.all().is_empty();
+    fn is_unfound(&self, now: Moment) -> bool {
+        let is_known = self.is_tenants || self.known_until.is_some_and(|until| now < until);
         !is_known && written_address(&self.gateway).is_none()
     }
 }
@@ -407,6 +426,26 @@ mod tests {
         board.follow(now, &RoutingTable::default(), &mut out);
         assert_eq!(board.all(now).count(), 0);
         assert_eq!(board.availability(now, &key("b")), Availability::Ready);
+    }
+
+    #[test]
+    fn a_gateway_is_found_once_all_its_addresses_are_and_for_a_while() {
+        let mut board = GatewayBoard::new(Random::from_seed(1));
+        let (now, mut out) = (Moment::START, Vec::new());
+        board.follow(now, &table(|_| {}), &mut out);
+        let is_unfound =
+            |board: &GatewayBoard, at: Moment| board.unfound(at).any(|(own, _)| *own == key("a"));
+        let (one, two) = (address(1), address(2));
+        let _standing = board.find_addresses(now, &key("a"), vec![one]);
+        assert!(is_unfound(&board, now), "a call found one of them");
+        board.find_all(now, &key("a"), vec![one, two]);
+        assert!(!is_unfound(&board, now));
+        let _standing = board.find_addresses(now, &key("a"), vec![two, one]);
+        assert!(!is_unfound(&board, now));
+        let _standing = board.find_addresses(now, &key("a"), vec![one]);
+        assert!(is_unfound(&board, now), "where it was it may be still");
+        board.find_all(now, &key("a"), vec![one, two]);
+        assert!(is_unfound(&board, now + KNOWN_FOR), "DNS may say something else by then");
     }
 
     #[test]

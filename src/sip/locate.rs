@@ -81,6 +81,47 @@ pub enum LocateError {
     TooMany,
 }
 
+/// The addresses that a search may have missed, since DNS did not answer all its questions.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Missed {
+    /// IPv4 addresses.
+    pub v4: bool,
+    /// IPv6 addresses.
+    pub v6: bool,
+}
+
+impl Missed {
+    /// Nothing was found out.
+    pub const ALL: Self = Self { v4: true, v6: true };
+
+    /// Whether DNS answered all questions.
+    #[must_use]
+    pub const fn is_none(self) -> bool {
+        !self.v4 && !self.v6
+    }
+
+    /// Whether this address may be one of them.
+    #[must_use]
+    pub const fn may_have(self, address: IpAddr) -> bool {
+        if address.to_canonical().is_ipv4() { self.v4 } else { self.v6 }
+    }
+
+    /// What either of two searches may have missed.
+    #[must_use]
+    pub const fn or(self, other: Self) -> Self {
+        Self { v4: self.v4 || other.v4, v6: self.v6 || other.v6 }
+    }
+
+    /// What is missed where this question has no answer.
+    const fn without(question: &Question) -> Self {
+        match question {
+            Question::Naptr(_) | Question::Srv(_) => Self::ALL,
+            Question::A(_) => Self { v4: true, v6: false },
+            Question::Aaaa(_) => Self { v4: false, v6: true },
+        }
+    }
+}
+
 /// What is asked of DNS.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Question {
@@ -251,7 +292,7 @@ pub struct Locator {
     random: Random,
     stage: Stage,
     questions: VecDeque<Question>,
-    failed: bool,
+    missed: Missed,
 }
 
 impl Locator {
@@ -274,7 +315,8 @@ impl Locator {
         };
         let stage = Stage::Found(Vec::new());
         let questions = VecDeque::new();
-        let mut search = Self { hop, rules, random, stage, questions, failed: false };
+        let missed = Missed::default();
+        let mut search = Self { hop, rules, random, stage, questions, missed };
         search.begin(preferred);
         Ok(search)
     }
@@ -304,7 +346,9 @@ impl Locator {
     pub fn answer(&mut self, question: &Question, answer: Answer) {
         let Some(at) = self.questions.iter().position(|own| own == question) else { return };
         self.questions.remove(at);
-        self.failed |= answer == Answer::Failed;
+        if answer == Answer::Failed {
+            self.missed = self.missed.or(Missed::without(question));
+        }
         match (&mut self.stage, question, answer) {
             (Stage::Naptr(own), Question::Naptr(_), Answer::Naptr(mut records)) => {
                 records.truncate(LOCATE_RECORDS_MAX);
@@ -329,6 +373,12 @@ impl Locator {
         }
     }
 
+    /// What may be missing of the targets so far.
+    #[must_use]
+    pub const fn missed(&self) -> Missed {
+        self.missed
+    }
+
     /// The targets in the order in which they are to be tried.
     ///
     /// # Errors
@@ -337,7 +387,7 @@ impl Locator {
         match self.stage {
             Stage::Found(targets) if !targets.is_empty() => Ok(targets),
             Stage::NoService => Err(LocateError::NoService),
-            _ if self.failed => Err(LocateError::DnsFailed),
+            _ if !self.missed.is_none() => Err(LocateError::DnsFailed),
             _ => Err(LocateError::NoAddress),
         }
     }
@@ -701,6 +751,32 @@ mod tests {
         zone.srv.insert("_sip._udp.none.example", vec![srv(0, 0, 0, ".")]);
         let denied = search("sip:none.example;transport=udp", rules(&ALL), &mut zone);
         assert_eq!(denied, Err(LocateError::NoService));
+    }
+
+    #[test]
+    fn it_is_told_which_addresses_a_question_without_answer_may_have_had() {
+        let missed = |is_failing: fn(&Question) -> bool| {
+            let hop = NextHop::parse("sip:c.example").unwrap();
+            let rules = Rules { v6: true, ..rules(&[Transport::Udp]) };
+            let mut search = Locator::new(hop, rules, Random::from_seed(1)).unwrap();
+            while let Some(question) = search.questions().first() {
+                let answer = match question {
+                    _ if is_failing(question) => Answer::Failed,
+                    Question::A(_) => Answer::A(vec![Ipv4Addr::new(192, 0, 2, 1)]),
+                    _ => Answer::Nothing,
+                };
+                search.answer(question, answer);
+            }
+            (search.missed(), search.finish().map(|found| found.len()))
+        };
+        assert_eq!(missed(|_| false), (Missed::default(), Ok(1)));
+        assert_eq!(missed(|own| matches!(own, Question::Srv(_))), (Missed::ALL, Ok(1)));
+        let (v6, found) = missed(|own| matches!(own, Question::Aaaa(_)));
+        assert_eq!((v6, found), (Missed { v4: false, v6: true }, Ok(1)));
+        let may_have = |text: &str| v6.may_have(text.parse().unwrap());
+        assert!(may_have("2001:db8::1") && !may_have("192.0.2.1") && !may_have("::ffff:192.0.2.1"));
+        let v4 = (Missed { v4: true, v6: false }, Err(LocateError::DnsFailed));
+        assert_eq!(missed(|own| matches!(own, Question::A(_))), v4);
     }
 
     #[test]

@@ -216,6 +216,11 @@ impl Registry {
         self.lock().board.find_addresses(now, key, found)
     }
 
+    /// Tells the board all the addresses that a gateway has.
+    pub fn find_all(&self, now: Moment, key: &GatewayKey, found: Vec<GatewayAddress>) {
+        self.lock().board.find_all(now, key, found);
+    }
+
     /// Whether a trunk of somebody else than `tenant` calls out by a carrier at `address`: a shared one that lists it,
     /// or one whose gateway the operator named and that is there. What a tenant lists of its own says nothing: it would
     /// bar others from wherever it likes.
@@ -231,15 +236,17 @@ impl Registry {
             || self.lock().board.trunks_at(address).any(is_known)
     }
 
-    /// The gateways of such trunks whose name was not found yet: [`Self::is_others_carrier`] knows nothing of them.
+    /// The gateways of such trunks whose name was not found yet, or not lately or not whole: what
+    /// [`Self::is_others_carrier`] knows of them may not be all.
     #[must_use]
     pub fn unfound_carriers(
         &self,
+        now: Moment,
         table: &RoutingTable,
         tenant: TenantId,
     ) -> Vec<(GatewayKey, Arc<Gateway>)> {
         let inner = self.lock();
-        let unfound = inner.board.unfound().filter(|(key, _)| {
+        let unfound = inner.board.unfound(now).filter(|(key, _)| {
             table.trunk(key.trunk).is_some_and(|trunk| is_others(trunk, tenant))
         });
         unfound.map(|(key, gateway)| (key.clone(), Arc::clone(gateway))).collect()

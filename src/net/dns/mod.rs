@@ -11,6 +11,7 @@ use crate::net::dns::cache::Known;
 use crate::sip::locate::Answer;
 use crate::sip::locate::LocateError;
 use crate::sip::locate::Locator;
+use crate::sip::locate::Missed;
 use crate::sip::locate::NaptrRecord;
 use crate::sip::locate::NextHop;
 use crate::sip::locate::Question;
@@ -216,6 +217,20 @@ impl Dns {
         hop: NextHop,
         rules: Rules,
     ) -> Result<Vec<Target>, LocateError> {
+        let (targets, _) = self.find(named, hop, rules).await?;
+        Ok(targets)
+    }
+
+    /// The same, with what may be missing of them.
+    ///
+    /// # Errors
+    /// As of [`Self::locate`].
+    pub async fn find(
+        &self,
+        named: Named,
+        hop: NextHop,
+        rules: Rules,
+    ) -> Result<(Vec<Target>, Missed), LocateError> {
         let mut search = Locator::new(hop, rules, Random::from_seed(clock::random_u64()))?;
         let mut unasked = false;
         let asking = async {
@@ -242,7 +257,9 @@ impl Dns {
             }
         }
         // What nobody asked says nothing of the name.
-        search.finish().map_err(|error| if unasked { LocateError::TooMany } else { error })
+        let missed = search.missed();
+        let found = search.finish().map(|targets| (targets, missed));
+        found.map_err(|error| if unasked { LocateError::TooMany } else { error })
     }
 
     async fn asked(&self, question: Question, named: Named) -> (Question, Result<Answer, TooMany>) {

@@ -13,11 +13,12 @@ use crate::routing::gateway_board::GatewayKey;
 use crate::routing::table::RoutingTable;
 use crate::sip::locate;
 use crate::sip::locate::LocateError;
+use crate::sip::locate::Missed;
 use crate::types::cause::HangupCause;
 use crate::types::id::TenantId;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,8 +34,9 @@ const LOOKED_UP_WITHIN: Duration = Duration::from_secs(6);
 pub(super) struct Found {
     /// What DNS has for whom it calls.
     pub(super) addresses: Vec<locate::Target>,
-    /// A carrier of others' that may be at any of them: DNS does not tell where it is.
-    pub(super) unknown: Option<GatewayKey>,
+    /// A carrier of others' that may be at one of them, if that is of those which were missed: DNS does not tell where
+    /// it is, or not all of it.
+    pub(super) unknown: Option<(GatewayKey, Missed)>,
 }
 
 /// Searches for whom a call goes to; where it is `named_by` a tenant, and leads where carriers may be, those of others
@@ -102,50 +104,59 @@ pub(in crate::engine) fn judge(
 }
 
 /// Has the names of others' gateways looked up that were not found yet: until they are, nobody knows that an address is a
-/// carrier's. As a rule there are none, or calls and probes have asked for them. Gives one of which DNS does not tell in
-/// time; a name that DNS does not know is nowhere.
-async fn look_carriers_up(switch: &Switch, tenant: TenantId) -> Option<GatewayKey> {
-    let unfound = switch.registry.unfound_carriers(&switch.table.load(), tenant);
-    let mut untold: BTreeSet<GatewayKey> = unfound.iter().map(|(key, _)| key.clone()).collect();
+/// carrier's. As a rule there are none, or DNS has the answers at hand. Gives one of which DNS does not tell all in time,
+/// and what it does not tell of any; a name that DNS does not know is nowhere.
+async fn look_carriers_up(switch: &Switch, tenant: TenantId) -> Option<(GatewayKey, Missed)> {
+    let (now, table) = (clock::now(), switch.table.load_full());
+    let unfound = switch.registry.unfound_carriers(now, &table, tenant);
+    let mut untold: BTreeMap<GatewayKey, Missed> =
+        unfound.iter().map(|(key, _)| (key.clone(), Missed::ALL)).collect();
     let looking = async {
         let mut waiting = unfound.into_iter();
         let first = waiting.by_ref().take(AT_ONCE);
         let mut searches: FuturesUnordered<_> = first.map(|own| look_up(switch, own)).collect();
-        while let Some((key, is_told)) = searches.next().await {
-            if is_told {
+        while let Some((key, missed)) = searches.next().await {
+            if missed.is_none() {
                 untold.remove(&key);
+            } else {
+                untold.insert(key, missed);
             }
             searches.extend(waiting.next().map(|own| look_up(switch, own)));
         }
     };
     // Out of time: what was told until then is known to the next call.
     let _is_over = timeout(LOOKED_UP_WITHIN, looking).await.is_ok();
-    untold.pop_first()
+    let missed = untold.values().fold(Missed::default(), |all, own| all.or(*own));
+    untold.into_keys().next().map(|key| (key, missed))
 }
 
-/// Looks one of them up; false where DNS does not tell.
+/// Looks one of them up, and gives what DNS does not tell.
 async fn look_up(
     switch: &Switch,
     (key, gateway): (GatewayKey, Arc<Gateway>),
-) -> (GatewayKey, bool) {
+) -> (GatewayKey, Missed) {
     // What cannot be looked up is nowhere either.
-    let Ok(search) = way::gateway_search(&gateway) else { return (key, true) };
-    let is_told = match way::locate(&switch.dns, Named::ByOperator, search).await {
-        Ok(found) => {
+    let Ok((hop, rules)) = way::gateway_search(&gateway) else { return (key, Missed::default()) };
+    let missed = match switch.dns.find(Named::ByOperator, hop, rules).await {
+        Ok((found, missed)) => {
             let found = found.iter().map(gateway_address).collect();
-            let _standing = switch.registry.find_addresses(clock::now(), &key, found);
-            true
+            if missed.is_none() {
+                switch.registry.find_all(clock::now(), &key, found);
+            } else {
+                let _standing = switch.registry.find_addresses(clock::now(), &key, found);
+            }
+            missed
         }
-        Err(LocateError::DnsFailed | LocateError::TooMany) => false,
+        Err(LocateError::DnsFailed | LocateError::TooMany) => Missed::ALL,
         Err(
             LocateError::NotSip
             | LocateError::NotAllowed(_)
             | LocateError::NoTransport
             | LocateError::NoAddress
             | LocateError::NoService,
-        ) => true,
+        ) => Missed::default(),
     };
-    (key, is_told)
+    (key, missed)
 }
 
 /// Leaves the addresses of others' carriers out, unless the operator lists them as places where agents are, and all those
@@ -153,7 +164,7 @@ async fn look_up(
 fn leave_out_carriers(
     line: &Line,
     found: &mut Vec<locate::Target>,
-    unknown: Option<&GatewayKey>,
+    unknown: Option<&(GatewayKey, Missed)>,
 ) -> Decision {
     let table = line.switch.table.load();
     let mut decision = Decision::new();
@@ -161,9 +172,12 @@ fn leave_out_carriers(
         let of = (own.address.ip(), line.tenant);
         !is_left_out(&line.switch, &table, of, &mut decision)
     });
-    if let Some(gateway) = unknown {
+    if let Some((gateway, missed)) = unknown {
         let all = found.len();
-        found.retain(|own| !may_be_left_out(&line.switch, own.address.ip(), &mut decision));
+        found.retain(|own| {
+            let at = own.address.ip();
+            !missed.may_have(at) || !may_be_left_out(&line.switch, at, &mut decision)
+        });
         warn_of_unknown(gateway, all - found.len());
     }
     decision
