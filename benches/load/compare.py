@@ -6,7 +6,7 @@ Every PROGRAM is a `tandem`, with words before it if need be (`NAME="env LD_PREL
 once, each as a demo with a database and ports of its own, and SIPp calls the tone (+15550102) of one after the other, CALLS times at RATE
 a second, and hangs up at once. Hours of a shared machine differ by more than a factor of two, and so do its seconds; what a round
 says is how many times the first one's processor time the others took beside it, and what the rounds say is the mean of that with its
-standard error. Twenty rounds of 1000 calls tell builds apart that differ by 4 %. The same program given twice shows what the order does.
+standard error. Twenty rounds of 1000 calls tell builds apart that differ by 5 %. The same program given twice shows what the order does.
 """
 
 import os
